@@ -1,0 +1,308 @@
+//! [`Cloud`]: the one handle through which an operator talks to Alibaba Cloud.
+//!
+//! It joins what must be shared by all objects: the HTTP client, the memory of throttled actions, the pace of
+//! KMS calls, the gathering of single readings into lists, short-lived facts about keys and the role, and
+//! counters. The typed calls stand in `ecs`, `kms`, `ram` and `sts`. It does not retry, and does not decide
+//! how long a caller waits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::credentials::Source;
+use super::endpoint::{Endpoints, Network, check_region};
+use super::error::{Class, Error, local};
+use super::facts::{Disk, Snapshot};
+use super::gather::{self, Answer, Batch, Gather, Start};
+use super::kms::Key;
+use super::ledger::{Ledger, Pacer, locked};
+use super::memory::Memory;
+use super::ram::EcsRole;
+use super::request::{Parameters, Request, Service};
+use super::sweep::{self, Sweep};
+use super::transport::{Clock, Reply, Transport, Wire};
+
+/// Calls by service, action and outcome: `ok`, the name of a [`Class`], or [`REFUSED_HERE`].
+pub type Counters = BTreeMap<(&'static str, &'static str, &'static str), u64>;
+
+/// The outcome under which calls are counted that were never sent.
+pub const REFUSED_HERE: &str = "refused_here";
+
+/// How to reach the cloud.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// One address for every product and region, for example `http://127.0.0.1:8080`.
+    pub endpoint_override: Option<String>,
+    /// Addresses of single products; they win over `endpoint_override`.
+    pub service_endpoints: BTreeMap<Service, String>,
+    /// Which endpoints to use without an override.
+    pub network: Network,
+    /// The region whose STS answers; without one, the central STS does, which no VPC can reach without the
+    /// internet.
+    pub sts_region: Option<String>,
+    /// Time of day and nonces.
+    pub clock: Clock,
+    /// What carries the requests.
+    pub wire: Wire,
+}
+
+/// The cloud of one account. Clones share everything.
+#[derive(Clone)]
+pub struct Cloud {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    transport: Transport,
+    source: Source,
+    endpoints: Endpoints,
+    sts_region: String,
+    ledger: Ledger,
+    kms_pace: Pacer,
+    disks: Gather<Disk>,
+    snapshots: Gather<Snapshot>,
+    disk_lookups: Sweep<Disk>,
+    keys: Memory<(String, String), Option<Key>>,
+    role: Memory<(), EcsRole>,
+    counters: Mutex<Counters>,
+}
+
+impl Cloud {
+    /// Opens nothing yet: connections are made by calls.
+    ///
+    /// Errors: `Local.InvalidEndpoint`, `Local.InvalidRegion`, `Local.Client`.
+    pub fn new(settings: Settings, source: Source) -> Result<Cloud, Error> {
+        let override_for_all = settings.endpoint_override.as_deref();
+        let endpoints = Endpoints::new(override_for_all, &settings.service_endpoints, settings.network)?;
+        if let Some(region) = &settings.sts_region {
+            check_region(Service::Sts, "Configure", region)?;
+        }
+        let transport = Transport::new(settings.wire, settings.clock, endpoints.all_loopback())?;
+        let shared = Shared {
+            transport,
+            source,
+            endpoints,
+            sts_region: settings.sts_region.unwrap_or_default(),
+            ledger: Ledger::default(),
+            kms_pace: Pacer::default(),
+            disks: Gather::new(),
+            snapshots: Gather::new(),
+            disk_lookups: Sweep::new(),
+            keys: Memory::new(),
+            role: Memory::new(),
+            counters: Mutex::new(Counters::new()),
+        };
+        Ok(Cloud { shared: Arc::new(shared) })
+    }
+
+    /// How many calls ended how, since the start of the process.
+    pub fn counters(&self) -> Counters {
+        locked(&self.shared.counters).clone()
+    }
+
+    /// Makes one call: refused here if it is hopeless, else sent once, then counted and logged.
+    pub(crate) async fn call(
+        &self,
+        service: Service,
+        region: &str,
+        action: &'static str,
+        mut parameters: Parameters,
+    ) -> Result<Reply, Error> {
+        if service == Service::Kms && self.shared.endpoints.is_overridden(service) {
+            // A regional host says which region is meant; one address for all of them cannot.
+            parameters.entry("RegionId".to_owned()).or_insert_with(|| region.to_owned());
+        }
+        let request = Request { service, region: region.to_owned(), action, parameters };
+        let began = Instant::now();
+        let result = match self.admit(&request).await {
+            Ok(()) => self.send(&request).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(error) if error.http_status.is_none() && error.definite() => REFUSED_HERE,
+            Err(error) => error.class.name(),
+        };
+        *locked(&self.shared.counters).entry((service.name(), action, outcome)).or_default() += 1;
+        let (code, request_id) = match &result {
+            Ok(reply) => ("ok", reply.request_id.as_deref()),
+            Err(error) => (error.code.as_str(), error.request_id.as_deref()),
+        };
+        let (service, milliseconds) = (service.name(), began.elapsed().as_millis() as u64);
+        tracing::debug!(service, action, region, code, request_id, milliseconds, "cloud call");
+        result
+    }
+
+    /// The region that STS is asked in; empty for the central one.
+    pub(crate) fn sts_region(&self) -> &str {
+        &self.shared.sts_region
+    }
+
+    /// Facts about keys, by region and the text that names the key.
+    pub(crate) fn keys(&self) -> &Memory<(String, String), Option<Key>> {
+        &self.shared.keys
+    }
+
+    /// Facts about the role through which ECS uses keys.
+    pub(crate) fn role(&self) -> &Memory<(), EcsRole> {
+        &self.shared.role
+    }
+
+    /// One item by id, read together with what others ask for at the same time.
+    pub(crate) async fn gathered<T: Gathered>(&self, region: &str, id: &str) -> Answer<T> {
+        let (receiver, start) = T::gather(self).join(region, id);
+        // The call runs in a task of its own: no caller that gives up may take the others' answer with it.
+        match start {
+            Start::Nothing => {}
+            Start::Timer => {
+                let (cloud, region) = (self.clone(), region.to_owned());
+                tokio::spawn(async move {
+                    tokio::time::sleep(gather::WINDOW).await;
+                    let batch = T::gather(&cloud).take(&region);
+                    cloud.serve(&region, batch).await;
+                });
+            }
+            Start::Call(batch) => {
+                let (cloud, region) = (self.clone(), region.to_owned());
+                tokio::spawn(async move { cloud.serve(&region, batch).await });
+            }
+        }
+        receiver.await.unwrap_or_else(|_| {
+            let text = "the shared reading was given up";
+            Err(Error::local(Service::Ecs, T::ACTION, local::INTERRUPTED, text))
+        })
+    }
+
+    /// Looks disks up by tag, together with everybody who asks at the same time.
+    pub(crate) async fn swept_disks(
+        &self,
+        region: &str,
+        tags: Vec<(String, String)>,
+    ) -> Result<Vec<Disk>, Error> {
+        let (receiver, opened) = self.shared.disk_lookups.join(region, &tags);
+        if opened {
+            let (cloud, region) = (self.clone(), region.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(gather::WINDOW).await;
+                let callers = cloud.shared.disk_lookups.take(&region, &tags);
+                let list = |tags: Vec<(String, String)>| {
+                    let (cloud, region) = (cloud.clone(), region.clone());
+                    async move {
+                        let tags: Vec<_> = tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+                        cloud.list_disks(&region, &tags).await
+                    }
+                };
+                sweep::serve(callers, |disk: &Disk| &disk.tags, list).await;
+            });
+        }
+        receiver.await.unwrap_or_else(|_| {
+            let text = "the shared lookup was given up";
+            Err(Error::local(Service::Ecs, "DescribeDisks", local::INTERRUPTED, text))
+        })
+    }
+
+    async fn serve<T: Gathered>(&self, region: &str, batch: Batch<T>) {
+        gather::serve(batch, T::id, |ids| T::read(self.clone(), region.to_owned(), ids)).await;
+    }
+
+    /// Waits for its turn, or refuses a call that the cloud would refuse.
+    async fn admit(&self, request: &Request) -> Result<(), Error> {
+        self.refuse_if_throttled(request)?;
+        if request.service == Service::Kms {
+            match self.shared.kms_pace.reserve(Instant::now(), &request.region) {
+                Ok(start) => tokio::time::sleep_until(start).await,
+                Err(wait) => {
+                    return Err(refused_here(request, wait, "too many calls to KMS are waiting already"));
+                }
+            }
+            // Another call may have been throttled while this one waited.
+            self.refuse_if_throttled(request)?;
+        }
+        Ok(())
+    }
+
+    fn refuse_if_throttled(&self, request: &Request) -> Result<(), Error> {
+        match self.shared.ledger.remaining(request.service, &request.region, request.action) {
+            Some(wait) => {
+                let text = "the cloud throttled this action a moment ago, so it is not called now";
+                Err(refused_here(request, wait, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Result<Reply, Error> {
+        let shared = &self.shared;
+        let endpoint = shared.endpoints.url(request.service, &request.region, request.action)?;
+        let credentials = shared.source.get().await?;
+        let mut result = shared.transport.send(request, &endpoint, &credentials).await;
+        if let Err(error) = &mut result
+            && error.class == Class::Throttled
+        {
+            let now = shared.transport.clock().now();
+            let Request { service, region, action, .. } = request;
+            let wait = shared.ledger.note(now, *service, region, action, error.retry_after);
+            error.retry_after = Some(wait);
+        }
+        result
+    }
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Cloud").finish_non_exhaustive()
+    }
+}
+
+fn refused_here(request: &Request, wait: Duration, text: &str) -> Error {
+    let error = Error::local(request.service, request.action, local::THROTTLED, text);
+    Error { retry_after: Some(wait), ..error }
+}
+
+/// What can be read by id, a hundred at a time.
+pub(crate) trait Gathered: Clone + Send + Sync + 'static {
+    /// The action that reads a list.
+    const ACTION: &'static str;
+    /// Where its windows are kept.
+    fn gather(cloud: &Cloud) -> &Gather<Self>;
+    /// The id by which an answer finds its caller.
+    fn id(&self) -> &str;
+    /// Reads at most [`gather::IDS_MAX`] ids; what does not exist is left out.
+    fn read(cloud: Cloud, region: String, ids: Vec<String>) -> BoxFuture<'static, Result<Vec<Self>, Error>>;
+}
+
+impl Gathered for Disk {
+    const ACTION: &'static str = "DescribeDisks";
+
+    fn gather(cloud: &Cloud) -> &Gather<Self> {
+        &cloud.shared.disks
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn read(cloud: Cloud, region: String, ids: Vec<String>) -> BoxFuture<'static, Result<Vec<Self>, Error>> {
+        Box::pin(async move { cloud.disks_by_ids(&region, &ids).await })
+    }
+}
+
+impl Gathered for Snapshot {
+    const ACTION: &'static str = "DescribeSnapshots";
+
+    fn gather(cloud: &Cloud) -> &Gather<Self> {
+        &cloud.shared.snapshots
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn read(cloud: Cloud, region: String, ids: Vec<String>) -> BoxFuture<'static, Result<Vec<Self>, Error>> {
+        Box::pin(async move { cloud.snapshots_by_ids(&region, &ids).await })
+    }
+}

@@ -1,0 +1,44 @@
+//! The Alibaba Cloud client: signed calls to ECS, KMS, RAM and STS, with typed answers.
+//!
+//! How a call travels: a typed call (`ecs`, `kms`, `ram`, `sts`) builds a [`request::Request`];
+//! [`gateway::Cloud`] asks its memory whether the action is throttled, takes credentials and an endpoint, and
+//! hands over to [`transport`], which signs ([`sign`]) and sends once. What comes back is a value
+//! or an [`Error`] that was classified once, by its code.
+//!
+//! What this room does not do: it knows nothing of Kubernetes, keeps no state that a restart would miss,
+//! never retries (the reconciler does, because only it can look at the world first) and never decides
+//! anything about a resource.
+
+mod codes;
+pub mod credentials;
+pub mod ecs;
+pub mod endpoint;
+pub mod error;
+pub mod facts;
+pub mod gateway;
+mod gather;
+pub mod kms;
+mod ledger;
+mod memory;
+pub mod ram;
+mod reply;
+pub mod request;
+pub mod sign;
+pub mod sts;
+mod sweep;
+pub mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use credentials::{Credentials, Source};
+pub use ecs::Created;
+pub use endpoint::Network;
+pub use error::{Class, Error};
+pub use facts::{Disk, DiskKind, DiskMapping, DiskStatus, Image, ImageStatus, Snapshot, SnapshotStatus};
+pub use gateway::{Cloud, Settings};
+pub use kms::{Key, KeyState};
+pub use ram::EcsRole;
+pub use request::{Parameters, Service};
+pub use sts::Identity;
+pub use transport::{Clock, Wire};

@@ -1,0 +1,156 @@
+//! The closed list of reasons. A condition's reason, an event's reason and the heading in the README are the same word.
+//!
+//! Says what each means for a reader of status; how soon to look again is `engine::pace`'s business.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident => $who:ident,)+) => {
+        /// Why an object is in the state that its conditions show.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)+];
+
+            /// The word in conditions, events and documentation.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)+ }
+            }
+
+            /// The reason of that word, if there is one.
+            pub fn parse(word: &str) -> Option<Reason> {
+                Reason::ALL.iter().copied().find(|reason| reason.as_str() == word)
+            }
+
+            /// One sentence for the documentation.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// Who must move next.
+            pub fn mover(self) -> Mover {
+                match self { $(Reason::$name => Mover::$who,)+ }
+            }
+        }
+    };
+}
+
+/// Who must move before an object with a given reason can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mover {
+    /// Nobody: the promise holds.
+    Nobody,
+    /// The cloud or the operator; it goes on by itself.
+    Time,
+    /// A human, outside of the object: a key, a permission, a quota. Looked at again now and then.
+    Outside,
+    /// A human, in the object: nothing is retried until it changes.
+    Object,
+}
+
+reasons! {
+    /// The promise holds: the resource exists, is encrypted under exactly this key, and is usable.
+    Available => Nobody,
+    /// The cloud is creating the resource.
+    Creating => Time,
+    /// The image copy is running.
+    Copying => Time,
+    /// The copy waits for its turn: the cloud runs five copies in a region and one of a source at a time.
+    CopyQueued => Time,
+    /// A creation whose answer was lost is left to age, so that it can never be made twice.
+    Settling => Time,
+    /// The resource is being removed.
+    Deleting => Time,
+    /// Something that this object needs is not ready yet; the message names it.
+    DependencyNotReady => Time,
+    /// The cloud asked for fewer calls; the operator waits for the next window.
+    Throttled => Time,
+    /// The cloud, the network or the Kubernetes API did not answer properly; the call is repeated.
+    CloudUnavailable => Time,
+    /// The cloud shows a status that is not documented; nothing is done until it changes.
+    StatusUnknown => Time,
+    /// The object is suspended by `spec.suspend`.
+    Suspended => Object,
+    /// A field of the object has a value that cannot work; the message names it.
+    InvalidSpec => Object,
+    /// A field that may not change was changed after the resource had been created.
+    ImmutableFieldChanged => Object,
+    /// The cloud refused the request for good; the message carries its code.
+    RequestRefused => Object,
+    /// The source image is larger than 500 GiB, which needs a ticket with Alibaba Cloud.
+    SourceTooLarge => Object,
+    /// The source image or snapshot does not exist in the region, or is not ours to use.
+    SourceNotFound => Outside,
+    /// The key does not exist in the region.
+    KeyNotFound => Outside,
+    /// The key is disabled.
+    KeyDisabled => Outside,
+    /// A KeyRevocation holds the key.
+    KeyRevoked => Outside,
+    /// The key is scheduled for deletion.
+    KeyPendingDeletion => Outside,
+    /// The key waits for key material to be imported.
+    KeyPendingImport => Outside,
+    /// ECS cannot encrypt under a key of this type: it must be symmetric (Aliyun_AES_256 or Aliyun_SM4).
+    KeySpecUnsupported => Outside,
+    /// The service key is used, which can never be disabled: access cannot be revoked.
+    ServiceKey => Nobody,
+    /// A customer key is used: access can be revoked.
+    CustomerKey => Nobody,
+    /// The role AliyunECSDiskEncryptDefaultRole, or its policy, is missing.
+    EcsRoleMissing => Outside,
+    /// The operator's identity lacks a permission; the message names the RAM action.
+    AccessDenied => Outside,
+    /// The operator's credentials are missing, wrong or expired.
+    CredentialsInvalid => Outside,
+    /// A quota of the account is used up.
+    QuotaExceeded => Outside,
+    /// The zone has no stock for this category or type.
+    NoStock => Outside,
+    /// The account is in arrears.
+    Arrears => Outside,
+    /// The image copy failed or ran out of time.
+    CopyFailed => Outside,
+    /// The resource is not encrypted.
+    NotEncrypted => Outside,
+    /// The resource is encrypted under another key.
+    KeyMismatch => Outside,
+    /// The resource named by `spec.adopt`, or one with the same name, does not fit this object.
+    AdoptionMismatch => Outside,
+    /// The resource existed and is gone; it is not made again by itself.
+    ExternalGone => Outside,
+    /// The resource is in use and is therefore not deleted.
+    InUse => Outside,
+    /// The resource is protected from deletion in the cloud.
+    DeletionProtected => Outside,
+    /// The operator met something that should be impossible; please report it.
+    InternalError => Outside,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_reason_is_one_camel_case_word_with_an_explanation() {
+        let mut seen = BTreeSet::new();
+        for reason in Reason::ALL {
+            let word = reason.as_str();
+            assert!(seen.insert(word), "{word} stands twice");
+            assert!(
+                word.chars().all(|c| c.is_ascii_alphanumeric())
+                    && word.starts_with(|c: char| c.is_ascii_uppercase())
+            );
+            assert!(reason.explanation().ends_with('.'), "{word}: {}", reason.explanation());
+        }
+    }
+}

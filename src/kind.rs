@@ -1,0 +1,219 @@
+//! What a kind must provide to be reconciled, and the only handle to reality that it gets.
+//!
+//! Names no kind and performs no loop: `engine` drives what is defined here, `kinds` implements it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, CustomResourceExt, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::alibaba::gateway::Cloud;
+use crate::decision::reason::Mover;
+use crate::decision::report::Report;
+use crate::decision::{Decision, Machine, Reason};
+use crate::resource::{FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
+
+pub mod claims;
+pub mod fault;
+pub mod key;
+pub mod owner;
+
+pub use claims::Claims;
+pub use fault::{Fault, FaultClass};
+pub use owner::Owner;
+
+/// The desired, observed and effect types of a kind.
+pub type DesiredOf<K> = <<K as Kind>::Machine as Machine>::Desired;
+/// See [`DesiredOf`].
+pub type ObservedOf<K> = <<K as Kind>::Machine as Machine>::Observed;
+/// See [`DesiredOf`].
+pub type EffectOf<K> = <<K as Kind>::Machine as Machine>::Effect;
+
+/// One custom resource kind.
+pub trait Kind:
+    Resource<DynamicType = ()>
+    + CustomResourceExt
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The kind's brain.
+    type Machine: Machine;
+    /// The kind's status.
+    type Status: KindStatus;
+    /// What the objects of this kind share inside one process, for example a queue.
+    type Shared: Default + Send + Sync + 'static;
+
+    /// Everything in the cluster that is of this kind, or in one namespace.
+    fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
+    /// The same, for a watch that one object which does not fit the type cannot stop.
+    fn guarded(client: Client, namespace: Option<&str>) -> Api<DeserializeGuard<Self>>;
+    /// The status as it stands in the object.
+    fn status(&self) -> Option<&Self::Status>;
+    /// Validates the object. A deletion timestamp yields the absent state before the spec is looked at, so that no bad spec
+    /// can ever block a deletion.
+    fn desired(&self) -> Result<DesiredOf<Self>, Invalid>;
+    /// Looks; never changes anything.
+    fn observe(
+        &self,
+        desired: &DesiredOf<Self>,
+        world: &World,
+        shared: &Self::Shared,
+    ) -> impl Future<Output = Result<ObservedOf<Self>, Fault>> + Send;
+    /// Performs exactly one mutation. Claims never come here.
+    fn act(
+        &self,
+        world: &World,
+        shared: &Self::Shared,
+        effect: &EffectOf<Self>,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+    /// The exact parameters of a new creation attempt, ClientToken and ownership tags included. Pure.
+    fn request(
+        &self,
+        desired: &DesiredOf<Self>,
+        observed: &ObservedOf<Self>,
+        owner: &Owner,
+        attempt: u32,
+    ) -> BTreeMap<String, String>;
+    /// What to tell the user. Pure; starts from the present status, so that facts that were not observed anew stay.
+    fn report(
+        &self,
+        desired: &DesiredOf<Self>,
+        observed: &ObservedOf<Self>,
+        decision: &Decision<EffectOf<Self>>,
+        now: jiff::Timestamp,
+    ) -> Report<Self::Status>;
+}
+
+/// A status of which the engine can read and write the shared part.
+pub trait KindStatus:
+    Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned + Send + Sync
+{
+    /// The shared part.
+    fn shared(&self) -> &SharedStatus;
+    /// The shared part, to be written.
+    fn shared_mut(&mut self) -> &mut SharedStatus;
+}
+
+/// A spec that cannot work, found before any call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// InvalidSpec, SourceTooLarge, ImmutableFieldChanged, …
+    pub reason: Reason,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl Invalid {
+    /// An invalid value of one field.
+    pub fn field(path: &str, problem: impl std::fmt::Display) -> Invalid {
+        Invalid { reason: Reason::InvalidSpec, message: format!("{path}: {problem}") }
+    }
+}
+
+/// The frozen request of the recorded attempt.
+pub fn recorded_request<K: Kind>(object: &K, attempt: u32) -> Result<&BTreeMap<String, String>, Fault> {
+    let recorded = object.status().and_then(|status| status.shared().intent.as_ref());
+    match recorded {
+        Some(record) if record.attempt == attempt && !record.parameters.is_empty() => Ok(&record.parameters),
+        _ => Err(Fault::conflict("the recorded request is not there any more; looking again")),
+    }
+}
+
+/// A refusal that stands until the object changes: repeating the same request would be refused again.
+///
+/// A new value of the reconcile-requested-at annotation lifts it once.
+pub fn standing_refusal<K: Kind>(object: &K) -> Option<Reason> {
+    let shared = object.status()?.shared();
+    let error = shared.last_error.as_ref()?;
+    let reason = Reason::parse(&error.reason)?;
+    let same_object = Some(error.generation) == object.meta().generation;
+    let asked_again =
+        requested_at(object).is_some_and(|value| Some(value) != shared.last_handled_reconcile_at.as_deref());
+    let stands = error.class == FaultClass::Refused.as_str() && reason.mover() == Mover::Object;
+    (same_object && stands && !asked_again).then_some(reason)
+}
+
+/// The value with which somebody asked for a look at the object.
+pub fn requested_at<K: Resource>(object: &K) -> Option<&str> {
+    let annotations = object.meta().annotations.as_ref()?;
+    [RECONCILE_ANNOTATION, FLUX_RECONCILE_ANNOTATION]
+        .iter()
+        .find_map(|name| annotations.get(*name))
+        .map(String::as_str)
+}
+
+/// Everything outside of this process. If it is not in the signature, the function is pure.
+pub struct World {
+    /// The Kubernetes API.
+    pub kube: Client,
+    /// Alibaba Cloud.
+    pub cloud: Cloud,
+    /// What time it is.
+    pub clock: Clock,
+    /// What this process knows of its own sends.
+    pub claims: Claims,
+    /// Figures and names that hold for the whole process.
+    pub settings: Settings,
+}
+
+/// Figures and names that hold for the whole process.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// uid of the kube-system namespace: tells clusters apart in tags and tokens.
+    pub cluster: String,
+    /// Name of this process in Events and Leases.
+    pub identity: String,
+    /// How long after its compare-and-swap a claim may still be used to send.
+    pub send_window: std::time::Duration,
+    /// How long after the last possible send an empty lookup proves absence: send window, call time-out, validity of a
+    /// signature, lag of lists, and skew of clocks together.
+    pub settle: std::time::Duration,
+    /// How much faster than real the cloud lives: 1 for the real one. Divides the delays between looks.
+    pub tempo: f64,
+}
+
+impl Settings {
+    /// 5 min to send, 30 s a call, 15 min validity of a signature (ACS3 page), 5 min for lags and skew.
+    pub fn standard(cluster: String, identity: String) -> Settings {
+        let send_window = std::time::Duration::from_secs(5 * 60);
+        let settle = send_window + std::time::Duration::from_secs(30 + 15 * 60 + 5 * 60);
+        Settings { cluster, identity, send_window, settle, tempo: 1.0 }
+    }
+}
+
+/// The time of day, injected so that tests can let hours pass in no time.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// The system's clock.
+    System,
+    /// An origin plus what tokio's clock says has passed since; stands still where tokio's clock is paused.
+    Virtual {
+        /// Time of day at `started`.
+        origin: jiff::Timestamp,
+        /// The moment of the origin.
+        started: tokio::time::Instant,
+    },
+}
+
+impl Clock {
+    /// Now.
+    pub fn now(&self) -> jiff::Timestamp {
+        match self {
+            Clock::System => jiff::Timestamp::now(),
+            Clock::Virtual { origin, started } => {
+                let passed =
+                    jiff::SignedDuration::try_from(started.elapsed()).unwrap_or(jiff::SignedDuration::MAX);
+                origin.checked_add(passed).unwrap_or(jiff::Timestamp::MAX)
+            }
+        }
+    }
+}

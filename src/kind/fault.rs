@@ -1,0 +1,203 @@
+//! What can go wrong while looking or acting, classified by who must act. Waiting is never a fault.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::alibaba;
+use crate::decision::Reason;
+
+/// A look or an act that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    /// Who must act, and so how soon to try again.
+    pub class: FaultClass,
+    /// The reason to show.
+    pub reason: Reason,
+    /// What happened, and the next step. Safe to show: no secrets, no control characters.
+    pub message: String,
+    /// The cloud's or the API server's word for it.
+    pub code: String,
+    /// The cloud's request id.
+    pub request_id: Option<String>,
+    /// How long the other side asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// Who must act after a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultClass {
+    /// Nobody; try again with back-off.
+    Transient,
+    /// Nobody; try again in the next window.
+    Throttled,
+    /// A human: permission, credentials or money.
+    Denied,
+    /// Somebody else was faster, or the resource is busy; read again.
+    Conflict,
+    /// The object or resource is gone.
+    Gone,
+    /// The cloud refused the request itself.
+    Refused,
+    /// Something that should be impossible.
+    Defect,
+}
+
+impl FaultClass {
+    /// The word in status and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FaultClass::Transient => "Transient",
+            FaultClass::Throttled => "Throttled",
+            FaultClass::Denied => "Denied",
+            FaultClass::Conflict => "Conflict",
+            FaultClass::Gone => "Gone",
+            FaultClass::Refused => "Refused",
+            FaultClass::Defect => "Defect",
+        }
+    }
+}
+
+impl fmt::Display for FaultClass {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Fault {
+    /// Somebody else was faster, or a right has passed.
+    pub fn conflict(message: &str) -> Fault {
+        Fault::new(FaultClass::Conflict, Reason::CloudUnavailable, "Conflict", message)
+    }
+
+    /// Something that should be impossible.
+    pub fn defect(code: &str, message: impl Into<String>) -> Fault {
+        Fault::new(FaultClass::Defect, Reason::InternalError, code, message)
+    }
+
+    fn new(class: FaultClass, reason: Reason, code: &str, message: impl Into<String>) -> Fault {
+        Fault {
+            class,
+            reason,
+            message: message.into(),
+            code: code.to_owned(),
+            request_id: None,
+            retry_after: None,
+        }
+    }
+}
+
+impl From<alibaba::Error> for Fault {
+    fn from(error: alibaba::Error) -> Fault {
+        use alibaba::Class;
+        let (class, reason, advice) = match error.class {
+            Class::Transient | Class::InProgress => {
+                (FaultClass::Transient, Reason::CloudUnavailable, "It is tried again.")
+            }
+            Class::Throttled => {
+                (FaultClass::Throttled, Reason::Throttled, "It is tried again in the next window.")
+            }
+            Class::Denied => (FaultClass::Denied, Reason::AccessDenied, ""),
+            Class::Credentials => (
+                FaultClass::Denied,
+                Reason::CredentialsInvalid,
+                "Check the operator's access key or role; see README, Credentials.",
+            ),
+            Class::Conflict | Class::TokenMismatch => {
+                (FaultClass::Conflict, Reason::DependencyNotReady, "The resource is busy; it is tried again.")
+            }
+            Class::NameTaken => (
+                FaultClass::Refused,
+                Reason::RequestRefused,
+                "Choose another name in a new object, or remove the resource that has it.",
+            ),
+            Class::NotFound => {
+                (FaultClass::Refused, Reason::SourceNotFound, "Check the ids and the region in spec.")
+            }
+            Class::Quota if is_stock(&error.code) => {
+                (FaultClass::Refused, Reason::NoStock, "Choose another zone or category, or wait for stock.")
+            }
+            Class::Quota => (
+                FaultClass::Refused,
+                Reason::QuotaExceeded,
+                "Raise the quota in Quota Center or free resources.",
+            ),
+            Class::KeyUnusable => {
+                (FaultClass::Refused, Reason::KeyDisabled, "Check the key's state and ECS's role.")
+            }
+            Class::Arrears => (FaultClass::Denied, Reason::Arrears, "Settle the account's bill."),
+            Class::Invalid => (FaultClass::Refused, Reason::RequestRefused, "Correct the object's spec."),
+            Class::Defect => (
+                FaultClass::Transient,
+                Reason::CloudUnavailable,
+                "The answer was not understood; it is tried again.",
+            ),
+        };
+        let advice = match &error.ram_action {
+            Some(action) if class == FaultClass::Denied && reason == Reason::AccessDenied => {
+                format!("Allow the RAM action {action} for the operator's identity.")
+            }
+            _ => advice.to_owned(),
+        };
+        Fault {
+            class,
+            reason,
+            message: format!("{} {advice}", sentence(error.to_string())).trim_end().to_owned(),
+            code: error.code.clone(),
+            request_id: error.request_id.as_deref().map(str::to_owned),
+            retry_after: error.retry_after,
+        }
+    }
+}
+
+/// The text with a full stop, so that the next step does not run into it.
+fn sentence(text: String) -> String {
+    if text.ends_with(['.', '!', '?']) { text } else { text + "." }
+}
+
+fn is_stock(code: &str) -> bool {
+    code.contains("NoStock")
+        || code.contains("NotOnSale")
+        || code.contains("OutOfStock")
+        || code.contains("SoldOut")
+}
+
+impl From<kube::Error> for Fault {
+    fn from(error: kube::Error) -> Fault {
+        match &error {
+            kube::Error::Api(status) if status.code == 409 => {
+                Fault::conflict("the object changed meanwhile; reading it again")
+            }
+            kube::Error::Api(status) if status.code == 404 => {
+                Fault::new(FaultClass::Gone, Reason::Deleting, "NotFound", "the object is gone")
+            }
+            kube::Error::Api(status) if status.code == 403 => Fault::new(
+                FaultClass::Denied,
+                Reason::AccessDenied,
+                "Forbidden",
+                format!("The Kubernetes API refused: {}. Check the operator's ClusterRole.", status.message),
+            ),
+            kube::Error::Api(status) if status.code == 422 || status.code == 400 => Fault::new(
+                FaultClass::Defect,
+                Reason::InternalError,
+                "Invalid",
+                format!(
+                    "The Kubernetes API rejected a write: {}. Are the CRDs of this version installed?",
+                    status.message
+                ),
+            ),
+            kube::Error::Api(status) => Fault::new(
+                FaultClass::Transient,
+                Reason::CloudUnavailable,
+                "KubernetesApi",
+                format!("The Kubernetes API answered {}: {}", status.code, status.message),
+            ),
+            other => Fault::new(
+                FaultClass::Transient,
+                Reason::CloudUnavailable,
+                "KubernetesApi",
+                format!("The Kubernetes API did not answer: {other}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Reads a key, and for customer keys ECS's role, into the fact that decisions need.
+
+use super::{Fault, World};
+use crate::alibaba::kms::KeyState;
+use crate::decision::Reason;
+use crate::decision::key::KeyFact;
+
+/// What ECS can encrypt under (API reference §2.6).
+const KEY_SPECS: [&str; 2] = ["Aliyun_AES_256", "Aliyun_SM4"];
+
+impl World {
+    /// The key as it stands now. `pinned` is the id that status remembers: an alias is resolved once.
+    pub async fn key_fact(
+        &self,
+        region: &str,
+        key: &str,
+        service: bool,
+        pinned: Option<&str>,
+    ) -> Result<KeyFact, Fault> {
+        let Some(found) = self.cloud.key(region, pinned.unwrap_or(key)).await? else {
+            // The service key comes into being with its first use.
+            return Ok(if service {
+                KeyFact::Usable { id: key.to_owned(), service }
+            } else {
+                KeyFact::Missing
+            });
+        };
+        let id = found.id.clone();
+        if !KEY_SPECS.contains(&found.spec.as_str()) {
+            return Ok(KeyFact::Unusable { id, reason: Reason::KeySpecUnsupported });
+        }
+        let reason = match found.state {
+            KeyState::Enabled => None,
+            KeyState::Disabled => Some(Reason::KeyDisabled),
+            KeyState::PendingDeletion => Some(Reason::KeyPendingDeletion),
+            KeyState::PendingImport => Some(Reason::KeyPendingImport),
+            KeyState::Unknown(_) => Some(Reason::StatusUnknown),
+        };
+        if let Some(reason) = reason {
+            return Ok(KeyFact::Unusable { id, reason });
+        }
+        if !service {
+            let role = self.cloud.ecs_role().await?;
+            if !(role.exists && role.policy_attached) {
+                return Ok(KeyFact::Unusable { id, reason: Reason::EcsRoleMissing });
+            }
+        }
+        Ok(KeyFact::Usable { id, service })
+    }
+}
