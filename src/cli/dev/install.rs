@@ -1,0 +1,253 @@
+//! Reads manifests, installs the CRDs, and applies objects the way `kubectl apply --server-side` does.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Api, Client};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cli::output;
+use crate::kind::Kind;
+use crate::kinds::{self, Visitor};
+use crate::manifests;
+use crate::resource::GROUP;
+
+/// Field manager of what is applied here.
+const MANAGER: &str = "ecskms-dev";
+/// How long the API may take to serve a new kind.
+const ESTABLISHED_MAX: Duration = Duration::from_secs(10);
+
+/// The samples of `deploy/samples`, as they were when this program was built.
+const SAMPLES: &[(&str, &str)] = &include!("samples.in");
+
+/// One object to apply.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Where it was read.
+    pub origin: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace; `default` where none is given.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// How the API serves it.
+    pub resource: ApiResource,
+    /// True if the operator reconciles it.
+    pub ours: bool,
+    body: Value,
+}
+
+/// The user's files, or the samples.
+pub fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, ExitCode> {
+    let mut manifests = Vec::new();
+    if files.is_empty() {
+        for (name, text) in SAMPLES {
+            manifests.extend(parse(&format!("deploy/samples/{name}"), text)?);
+        }
+    }
+    for file in files {
+        for file in expand(file)? {
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                output::fail(&format!("cannot read {}", file.display()), &error, "Check the path.")
+            })?;
+            manifests.extend(parse(&file.display().to_string(), &text)?);
+        }
+    }
+    if !manifests.iter().any(|manifest| manifest.ours) {
+        return Err(output::fail(
+            "nothing to do",
+            &format!("no object of {GROUP} was given"),
+            "See deploy/samples for examples.",
+        ));
+    }
+    Ok(manifests)
+}
+
+/// A directory stands for the YAML files in it.
+fn expand(path: &Path) -> Result<Vec<PathBuf>, ExitCode> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| {
+        output::fail(&format!("cannot read {}", path.display()), &error, "Check the path.")
+    })?;
+    let is_yaml =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
+    files.retain(|file| file.file_name().is_none_or(|name| name != "kustomization.yaml"));
+    files.sort();
+    Ok(files)
+}
+
+fn parse(origin: &str, text: &str) -> Result<Vec<Manifest>, ExitCode> {
+    let refuse = |number: usize, why: &dyn std::fmt::Display, next: &str| {
+        Err(output::fail(&format!("{origin}, document {number}"), why, next))
+    };
+    let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
+        Ok(documents) => documents,
+        Err(error) => return Err(output::fail(origin, &error, "It must be YAML or JSON.")),
+    };
+    let mut manifests = Vec::new();
+    for (index, body) in documents.into_iter().enumerate().filter(|(_, body)| !body.is_null()) {
+        let number = index + 1;
+        let Ok(head) = Head::deserialize(&body) else {
+            return refuse(
+                number,
+                &"apiVersion, kind and metadata.name are needed",
+                "See deploy/samples for examples.",
+            );
+        };
+        let Some((resource, ours)) = served(&head.api_version, &head.kind) else {
+            let why = format!("{} of {} is nothing that this command applies", head.kind, head.api_version);
+            return refuse(
+                number,
+                &why,
+                &format!(
+                    "Give objects of {GROUP}, and the Namespaces, Secrets and ConfigMaps that they need."
+                ),
+            );
+        };
+        let namespace = head.metadata.namespace.unwrap_or_else(|| "default".to_owned());
+        let origin = origin.to_owned();
+        manifests.push(Manifest {
+            origin,
+            kind: head.kind,
+            namespace,
+            name: head.metadata.name,
+            resource,
+            ours,
+            body,
+        });
+    }
+    Ok(manifests)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    api_version: String,
+    kind: String,
+    metadata: HeadMeta,
+}
+
+#[derive(Deserialize)]
+struct HeadMeta {
+    name: String,
+    namespace: Option<String>,
+}
+
+/// The kinds that may be applied here, and whether they are the operator's.
+fn served(api_version: &str, kind: &str) -> Option<(ApiResource, bool)> {
+    struct Find<'a>(&'a str, &'a str, Option<ApiResource>);
+    impl Visitor for Find<'_> {
+        fn visit<K: Kind>(&mut self) {
+            if K::api_version(&()) == self.0 && K::kind(&()) == self.1 {
+                self.2 = Some(ApiResource::erase::<K>(&()));
+            }
+        }
+    }
+    let mut find = Find(api_version, kind, None);
+    kinds::visit(&mut find);
+    let core = |kind: &str| ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
+    match (find.2, api_version, kind) {
+        (Some(resource), _, _) => Some((resource, true)),
+        (None, "v1", "Namespace" | "Secret" | "ConfigMap") => Some((core(kind), false)),
+        _ => None,
+    }
+}
+
+/// Installs the CRDs and waits until they are served.
+pub async fn crds(client: &Client) -> Result<(), ExitCode> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in manifests::crds() {
+        let name = crd.metadata.name.clone().unwrap_or_default();
+        let fail = |error: &dyn std::fmt::Display| {
+            output::fail(&format!("cannot install CRD {name}"), error, "Please report this.")
+        };
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&crd))
+            .await
+            .map_err(|error| fail(&error))?;
+        let established = kube::runtime::wait::await_condition(
+            api.clone(),
+            &name,
+            kube::runtime::wait::conditions::is_crd_established(),
+        );
+        match tokio::time::timeout(ESTABLISHED_MAX, established).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(fail(&error)),
+            Err(_) => return Err(fail(&"it was not established in time")),
+        }
+    }
+    Ok(())
+}
+
+/// Applies the objects; a namespace that is missing is made.
+pub async fn apply(client: &Client, manifests: &[Manifest]) -> Result<(), ExitCode> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for manifest in manifests {
+        let fail = |error: kube::Error| {
+            let what = format!("{}: {} {}", manifest.origin, manifest.kind, manifest.name);
+            let why = match &error {
+                kube::Error::Api(status) => status.message.clone(),
+                other => other.to_string(),
+            };
+            output::fail(&what, &why, "Correct the manifest; kubectl explain describes every field.")
+        };
+        let params = PatchParams {
+            field_validation: Some(kube::api::ValidationDirective::Strict),
+            ..PatchParams::apply(MANAGER).force()
+        };
+        if manifest.kind != "Namespace" {
+            let namespace = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": manifest.namespace } });
+            let missing = namespaces.get_opt(&manifest.namespace).await.map_err(fail)?.is_none();
+            if missing {
+                namespaces
+                    .patch(&manifest.namespace, &PatchParams::apply(MANAGER), &Patch::Apply(namespace))
+                    .await
+                    .map_err(fail)?;
+            }
+        }
+        api(client, manifest)
+            .patch(&manifest.name, &params, &Patch::Apply(&manifest.body))
+            .await
+            .map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// The API of one object.
+pub fn api(client: &Client, manifest: &Manifest) -> Api<DynamicObject> {
+    match manifest.kind.as_str() {
+        "Namespace" => Api::all_with(client.clone(), &manifest.resource),
+        _ => Api::namespaced_with(client.clone(), &manifest.namespace, &manifest.resource),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_is_built_in_and_readable() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
+        let on_disk = expand(&directory).expect("the samples are there");
+        let names: Vec<_> = on_disk.iter().filter_map(|file| file.file_name()?.to_str()).collect();
+        let built_in: Vec<_> = SAMPLES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, built_in, "src/cli/dev/samples.in lists them");
+        assert!(read(&[]).expect("they are readable").len() >= built_in.len());
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_ours_is_refused() {
+        assert!(parse("x", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n").is_err());
+        assert!(parse("x", "kind: EncryptedImage\n").is_err());
+        assert!(parse("x", "{").is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line: parses purely, then opens the world. One file for each subcommand; nobody imports this room.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[cfg(feature = "dev")]
+pub mod apiserver;
+pub mod crds;
+#[cfg(feature = "dev")]
+pub mod dev;
+pub mod operator;
+pub mod output;
+pub mod run;
+#[cfg(feature = "dev")]
+pub mod sim;
+
+/// Encrypts Alibaba Cloud workloads: keeps ECS images, disks and instances encrypted under KMS keys, from Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "ecskms", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to standard error, in the form of tracing's EnvFilter, for example `debug` or `ecskms=debug,warn`.
+    #[arg(long, global = true, env = "ECSKMS_LOG", value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The operator: reconciles the cluster that the kubeconfig, or the pod's service account, names.
+    Run(run::Args),
+    /// Everything on this machine in one process: Kubernetes API, simulated cloud, operator and samples.
+    #[cfg(feature = "dev")]
+    Dev(dev::Args),
+    /// Only the simulated Alibaba Cloud.
+    #[cfg(feature = "dev")]
+    Sim(sim::Args),
+    /// Only the embedded Kubernetes API.
+    #[cfg(feature = "dev")]
+    Apiserver(apiserver::Args),
+    /// Prints the CustomResourceDefinitions.
+    Crds(crds::Args),
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let quiet = !matches!(cli.command, Command::Run(_));
+    output::start_log(cli.log.as_deref().unwrap_or(if quiet { "error,kube_client=off" } else { "info" }));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return output::fail(
+                "the runtime cannot start",
+                &error,
+                "Are threads or file descriptors used up?",
+            );
+        }
+    };
+    match cli.command {
+        Command::Run(args) => runtime.block_on(run::run(args)),
+        #[cfg(feature = "dev")]
+        Command::Dev(args) => runtime.block_on(dev::run(args)),
+        #[cfg(feature = "dev")]
+        Command::Sim(args) => runtime.block_on(sim::run(args)),
+        #[cfg(feature = "dev")]
+        Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
+        Command::Crds(args) => crds::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_begins_by_saying_what_this_is() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.starts_with("Encrypts Alibaba Cloud workloads"), "{help}");
+    }
+}

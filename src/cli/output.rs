@@ -1,0 +1,73 @@
+//! Words to a human or a pipe: what happened, why, and what to do next.
+
+#![allow(clippy::print_stdout)] // The command line is the one place that writes to standard output.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Sends logs to standard error: JSON in pipes, text at a terminal.
+pub fn start_log(filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
+        eprintln!("ecskms: log filter not understood ({error}); using info");
+        EnvFilter::new("info")
+    });
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match std::io::stderr().is_terminal() {
+        true => builder.init(),
+        false => builder.json().init(),
+    }
+}
+
+/// One line to standard output; a closed pipe is nobody's fault.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// An error in the house's form, and the exit code of failure.
+pub fn fail(what: &str, why: &dyn Display, next: &str) -> ExitCode {
+    eprintln!("ecskms: {what}: {why}. {next}");
+    ExitCode::FAILURE
+}
+
+/// True if standard output is a terminal that wants colours and bars.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Binds a socket, or says what to do about it.
+pub async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, ExitCode> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let next = match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("Stop what uses it, or choose another address with {flag}.")
+            }
+            _ => format!("Choose another address with {flag}."),
+        };
+        fail(&format!("cannot listen on {address}"), &error, &next)
+    })
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = signal(SignalKind::terminate());
+    async move {
+        match terminate {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = tokio::signal::ctrl_c() => {}
+                    _ = terminate.recv() => {}
+                }
+            }
+            Err(_) => {
+                let _ = tokio::signal::ctrl_c().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `ecskms run`: the operator against a real cluster and a real, or simulated, account.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::watch;
+
+use super::operator::{Operator, metrics_text};
+use super::output;
+use crate::alibaba::{self, Cloud, Network, Source};
+use crate::engine::health::{self, Readiness};
+use crate::engine::metrics::Metrics;
+
+/// Arguments of `ecskms run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Sends every product's calls to this address, for example a simulated cloud at http://127.0.0.1:8000.
+    #[arg(long, env = "ECSKMS_CLOUD_ENDPOINT", value_name = "URL")]
+    cloud_endpoint: Option<String>,
+    /// Region whose STS is asked who the operator is, for example cn-hangzhou; objects name their own regions.
+    #[arg(long, env = "ECSKMS_REGION", value_name = "REGION")]
+    region: Option<String>,
+    /// Uses the cloud's VPC endpoints, which serve only their own region.
+    #[arg(long, env = "ECSKMS_VPC")]
+    vpc: bool,
+    /// Where /metrics is served.
+    #[arg(long, env = "ECSKMS_METRICS_ADDR", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    metrics_addr: SocketAddr,
+    /// Where /livez and /readyz are served.
+    #[arg(long, env = "ECSKMS_HEALTH_ADDR", default_value = "0.0.0.0:8081", value_name = "ADDR")]
+    health_addr: SocketAddr,
+    /// Waits for a Lease before doing anything, so that several replicas can run.
+    #[arg(long, env = "ECSKMS_LEADER_ELECT")]
+    leader_elect: bool,
+    /// Namespace of the Lease.
+    #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = crate::manifests::NAMESPACE, value_name = "NAMESPACE")]
+    lease_namespace: String,
+    /// Watches only this namespace; without it, all.
+    #[arg(long, env = "ECSKMS_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Name of this process in Leases and Events; in a pod, the pod's name.
+    #[arg(long, env = "ECSKMS_IDENTITY", value_name = "NAME")]
+    identity: Option<String>,
+    /// How much faster than the real cloud the cloud lives; only for a simulated one.
+    #[arg(long, env = "ECSKMS_TEMPO", default_value_t = 1.0, value_name = "FACTOR", hide = true)]
+    tempo: f64,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+pub async fn run(args: Args) -> ExitCode {
+    match prepare(args).await {
+        Ok(code) | Err(code) => code,
+    }
+}
+
+async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
+    let settings = alibaba::Settings {
+        endpoint_override: args.cloud_endpoint.clone(),
+        network: if args.vpc { Network::Vpc } else { Network::Public },
+        sts_region: args.region.clone(),
+        ..alibaba::Settings::default()
+    };
+    let cloud = Cloud::new(settings, Source::Environment).map_err(|error| {
+        output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
+    })?;
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        output::fail("no cluster", &error, "Set KUBECONFIG, or run in a pod with a service account.")
+    })?;
+    // One layer retries, the reconciler; the client's own would repeat creations for minutes inside one call.
+    config.default_retry = false;
+    let kube = Client::try_from(config).map_err(|error| {
+        output::fail("the Kubernetes client cannot be set up", &error, "Check the kubeconfig.")
+    })?;
+    let health_listener = output::listen(args.health_addr, "--health-addr").await?;
+    let metrics_listener = output::listen(args.metrics_addr, "--metrics-addr").await?;
+    who_am_i(&cloud).await;
+
+    let (stop, stopped) = watch::channel(false);
+    let signal = output::stop_signal();
+    tokio::spawn(async move {
+        signal.await;
+        tracing::info!("stopping");
+        let _ = stop.send(true);
+    });
+    let readiness = Readiness::default();
+    let metrics = Arc::new(Metrics::default());
+    let end = |mut stopped: watch::Receiver<bool>| async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    tokio::spawn(health::serve(health::probes(readiness.clone()), health_listener, end(stopped.clone())));
+    let text = {
+        let (metrics, cloud) = (metrics.clone(), cloud.clone());
+        move || metrics_text(&metrics, &cloud)
+    };
+    tokio::spawn(health::serve(health::metrics(text), metrics_listener, end(stopped.clone())));
+    let operator = Operator {
+        kube,
+        cloud,
+        identity: args.identity.unwrap_or_else(own_name),
+        tempo: args.tempo,
+        namespace: args.namespace,
+        election: args.leader_elect.then_some(args.lease_namespace),
+        metrics,
+        readiness,
+    };
+    Ok(operator.run(stopped).await)
+}
+
+/// Says early what is wrong with the credentials. Objects show the same; the operator goes on, because it may be mended.
+async fn who_am_i(cloud: &Cloud) {
+    match cloud.caller_identity().await {
+        Ok(identity) => {
+            tracing::info!(account = identity.account_id, arn = identity.arn, "talking to Alibaba Cloud")
+        }
+        Err(error) => tracing::error!("Alibaba Cloud does not know the operator: {error}"),
+    }
+}
+
+/// The host's name, which is the pod's, and something unique.
+fn own_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "ecskms".to_owned());
+    format!("{host}-{:08x}", rand::random::<u32>())
+}

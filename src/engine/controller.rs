@@ -1,0 +1,232 @@
+//! Runs one kind: its watch, its store, its workers, and what its passes share.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::reflector::{self, Store};
+use rand::RngExt;
+use serde_json::json;
+
+use super::events::Announcer;
+use super::metrics::Metrics;
+use super::pace::Outcome;
+use super::reconcile::reconcile;
+use super::watch::{Malformed, watch};
+use crate::kind::{Fault, FaultClass, Kind, World, requested_at};
+use crate::resource::FINALIZER;
+
+/// Passes that run at the same time for one kind; the gateway joins their reads.
+const WORKERS: u16 = 128;
+/// Objects that are looked at again after the same delay wake on common ticks, this many in a delay, so that their reads share
+/// list calls: without ticks, ten thousand disks at rest would cost ten thousand calls a round instead of a hundred.
+const TICKS: u32 = 10;
+/// Watch events that may wait for the store.
+const BUFFER: usize = 256;
+/// How long one call to the Kubernetes API may take.
+const CALL_MAX: Duration = Duration::from_secs(15);
+
+/// What the passes of one kind share.
+pub struct Context<K: Kind> {
+    /// Everything outside.
+    pub world: Arc<World>,
+    /// What the kind's objects share.
+    pub shared: K::Shared,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    announcer: Announcer,
+    failures: Mutex<HashMap<String, u32>>,
+    seen: Mutex<HashMap<String, u64>>,
+    started: tokio::time::Instant,
+}
+
+/// Runs the kind until `shutdown`; passes that have begun are finished. Returns its store through `ready` once it is complete.
+pub async fn run<K: Kind>(
+    world: Arc<World>,
+    metrics: Arc<Metrics>,
+    namespace: Option<String>,
+    ready: tokio::sync::oneshot::Sender<Store<K>>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api = K::guarded(world.kube.clone(), namespace.as_deref());
+    let (store, writer) = reflector::store_shared(BUFFER);
+    let Some(subscriber) = writer.subscribe() else { return };
+    let ctx = Arc::new(Context::<K>::new(world.clone(), metrics));
+    let malformed = Malformed::new(world.kube.clone());
+    let fill = reflector::reflector(writer, watch(api, malformed)).for_each(|_| async {});
+    let filter = ctx.clone();
+    let trigger = subscriber.filter(move |object| futures::future::ready(filter.is_news(object)));
+    let complete = store.clone();
+    let announce = async move {
+        if complete.wait_until_ready().await.is_ok() {
+            let _ = ready.send(complete);
+        }
+        futures::future::pending::<()>().await
+    };
+    let work = Controller::for_shared_stream(trigger, store)
+        .with_config(Config::default().concurrency(WORKERS))
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile::<K>, |_, never, _| match *never {}, ctx)
+        .for_each(|_| async {});
+    tokio::select! {
+        () = work => {}
+        () = fill => tracing::error!(kind = %K::kind(&()), "the watch ended"),
+        () = announce => {}
+    }
+}
+
+impl<K: Kind> Context<K> {
+    /// A fresh context.
+    pub fn new(world: Arc<World>, metrics: Arc<Metrics>) -> Self {
+        let announcer = Announcer::new(world.kube.clone(), &world.settings.identity);
+        Context {
+            world,
+            shared: K::Shared::default(),
+            metrics,
+            announcer,
+            failures: Mutex::default(),
+            seen: Mutex::default(),
+            started: tokio::time::Instant::now(),
+        }
+    }
+
+    /// False for the echo of our own status writes: they change nothing that a pass depends on.
+    fn is_news(&self, object: &K) -> bool {
+        let meta = object.meta();
+        let mut hasher = DefaultHasher::new();
+        (meta.generation, meta.deletion_timestamp.is_some(), &meta.finalizers, requested_at(object))
+            .hash(&mut hasher);
+        let uid = meta.uid.clone().unwrap_or_default();
+        let print = hasher.finish();
+        lock(&self.seen).insert(uid, print) != Some(print)
+    }
+
+    /// Forgets everything about an object that is gone.
+    pub fn let_go(&self, object: &K) -> Outcome {
+        let uid = object.meta().uid.as_deref().unwrap_or_default();
+        self.world.claims.forget(uid);
+        lock(&self.failures).remove(uid);
+        lock(&self.seen).remove(uid);
+        Outcome::Gone
+    }
+
+    /// Faults in a row, this one included; anything else starts anew.
+    pub(super) fn count_failure(&self, uid: &str, outcome: &Outcome) -> u32 {
+        let mut failures = lock(&self.failures);
+        match outcome {
+            Outcome::Fault(_) => {
+                let count = failures.entry(uid.to_owned()).or_default();
+                *count = count.saturating_add(1);
+                *count
+            }
+            _ => {
+                failures.remove(uid);
+                0
+            }
+        }
+    }
+
+    /// Jitter for faults, common ticks for everything else; and faster where the cloud lives faster.
+    pub(super) fn soften(&self, delay: Duration, outcome: &Outcome) -> Duration {
+        let delay = delay.div_f64(self.world.settings.tempo.max(1.0)).max(Duration::from_millis(20));
+        match outcome {
+            Outcome::Fault(fault) if fault.class == FaultClass::Transient => {
+                delay.mul_f64(rand::rng().random_range(0.5..=1.0))
+            }
+            Outcome::Fault(_) => delay.mul_f64(rand::rng().random_range(1.0..=1.1)),
+            _ => next_tick(self.started.elapsed(), delay),
+        }
+    }
+
+    /// The object as it stands now, read past every cache; None if it, or this life of it, is gone.
+    pub(super) async fn fetch(&self, object: &K) -> Result<Option<K>, Fault> {
+        let api = K::api(self.world.kube.clone(), object.meta().namespace.as_deref());
+        let found = self.within(api.get_opt(object.meta().name.as_deref().unwrap_or_default())).await?;
+        Ok(found.filter(|fresh| fresh.meta().uid == object.meta().uid))
+    }
+
+    pub(super) async fn add_finalizer(&self, object: &K) -> Result<K, Fault> {
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+        finalizers.push(FINALIZER.to_owned());
+        self.write_finalizers(object, finalizers).await
+    }
+
+    /// Takes the finalizer off; an object that is already gone is as good.
+    pub(super) async fn remove_finalizer(&self, object: &K) -> Result<(), Fault> {
+        let before = object.meta().finalizers.clone().unwrap_or_default();
+        if !before.iter().any(|name| name == FINALIZER) {
+            return Ok(());
+        }
+        let finalizers = before.into_iter().filter(|name| name != FINALIZER).collect();
+        match self.write_finalizers(object, finalizers).await {
+            Err(fault) if fault.class == FaultClass::Gone => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    async fn write_finalizers(&self, object: &K, finalizers: Vec<String>) -> Result<K, Fault> {
+        let meta = object.meta();
+        let body = json!({ "metadata": {
+            "uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers,
+        }});
+        self.metrics.count_write(&K::kind(&()), "finalizer");
+        let api = K::api(self.world.kube.clone(), meta.namespace.as_deref());
+        let name = meta.name.as_deref().unwrap_or_default();
+        Ok(self.within(api.patch(name, &as_ecskms(), &Patch::Merge(body))).await?)
+    }
+
+    pub(super) async fn announce(&self, object: &K, status: &K::Status) {
+        self.announcer.announce(object, status, &self.metrics).await;
+    }
+
+    /// Bounds a call to the Kubernetes API: the client itself would wait for ever.
+    pub(super) async fn within<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
+        match tokio::time::timeout(CALL_MAX, call).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Fault {
+                class: FaultClass::Transient,
+                reason: crate::decision::Reason::CloudUnavailable,
+                ..Fault::defect("Timeout", "the Kubernetes API did not answer in time")
+            }),
+        }
+    }
+}
+
+/// Who writes, in managedFields.
+pub(super) fn as_ecskms() -> PatchParams {
+    PatchParams { field_manager: Some("ecskms".to_owned()), ..PatchParams::default() }
+}
+
+/// The time from `now` to the first tick that is at least `delay` away.
+fn next_tick(now: Duration, delay: Duration) -> Duration {
+    let tick = (delay / TICKS).as_millis().max(1);
+    let earliest = (now + delay).as_millis();
+    let due = earliest.div_ceil(tick) * tick;
+    Duration::from_millis(u64::try_from(due - now.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_with_the_same_delay_wake_together_and_never_early() {
+        let delay = Duration::from_secs(600);
+        let wakes = |now: u64| Duration::from_millis(now) + next_tick(Duration::from_millis(now), delay);
+        assert_eq!(wakes(1), wakes(59_999));
+        assert_ne!(wakes(1), wakes(60_001));
+        for now in [0, 1, 12_345, 599_999] {
+            let wait = next_tick(Duration::from_millis(now), delay);
+            assert!(wait >= delay && wait <= delay + delay / TICKS, "{now}: {wait:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The engine: one generic reconcile loop and what it stands on. Knows no kind by name and no cloud operation.
+
+pub mod conditions;
+pub mod controller;
+pub mod events;
+pub mod health;
+pub mod lease;
+pub mod metrics;
+pub mod pace;
+pub mod reconcile;
+pub mod watch;
+
+pub use controller::{Context, run};

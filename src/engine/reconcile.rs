@@ -1,0 +1,365 @@
+//! The reconcile loop, written once for every kind: look, decide, do one thing, look again; then tell what was seen.
+//!
+//! Nothing is written that changes nothing, and every write is a compare-and-swap on the object that was looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::Patch;
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::conditions::{Standing, conditions, standing_facts};
+use super::controller::{Context, as_ecskms};
+use super::pace::{Outcome, Pace, pace};
+use crate::decision::report::Report;
+use crate::decision::{Decision, Effect, Machine, Take};
+use crate::kind::{EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Owner, requested_at};
+use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
+
+/// How many steps one pass may take before it must give way; a kind that needs more is going in circles.
+pub const STEPS_MAX: usize = 12;
+/// How long one pass may take in all.
+pub const PASS_MAX: Duration = Duration::from_secs(120);
+
+/// One pass over one object, and when to come back. Never fails: faults are outcomes.
+pub async fn reconcile<K: Kind>(
+    object: Arc<K>,
+    ctx: Arc<Context<K>>,
+) -> Result<Action, std::convert::Infallible> {
+    let span = tracing::info_span!(
+        "reconcile",
+        kind = %K::kind(&()),
+        namespace = object.meta().namespace.as_deref().unwrap_or_default(),
+        name = object.meta().name.as_deref().unwrap_or_default(),
+        generation = object.meta().generation.unwrap_or_default(),
+    );
+    let uid = object.meta().uid.clone().unwrap_or_default();
+    let begun = Instant::now();
+    let outcome =
+        match tokio::time::timeout(PASS_MAX, pass((*object).clone(), &ctx).instrument(span.clone())).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Fault(Fault {
+                class: FaultClass::Transient,
+                ..Fault::defect("Timeout", "the pass took too long")
+            }),
+        };
+    ctx.metrics.observe_pass(&K::kind(&()), &outcome, begun.elapsed());
+    let failures = ctx.count_failure(&uid, &outcome);
+    Ok(match pace(&outcome, failures) {
+        Pace::OnChange => Action::await_change(),
+        Pace::After(delay) => Action::requeue(ctx.soften(delay, &outcome)),
+    })
+}
+
+async fn pass<K: Kind>(mut object: K, ctx: &Context<K>) -> Outcome {
+    for _ in 0..STEPS_MAX {
+        let fault = match step(&object, ctx).await {
+            Ok(Next::Again(fresh)) => {
+                object = *fresh;
+                continue;
+            }
+            Ok(Next::Done(outcome)) => return outcome,
+            Err(fault) => fault,
+        };
+        match fault.class {
+            FaultClass::Gone => return ctx.let_go(&object),
+            // Somebody else wrote the object: the decision stood on an old look, so look at the new one.
+            FaultClass::Conflict if fault.code == "Conflict" => match ctx.fetch(&object).await {
+                Ok(Some(fresh)) => object = fresh,
+                Ok(None) => return ctx.let_go(&object),
+                Err(fault) => return Outcome::Fault(fault),
+            },
+            _ => return tell_fault(&object, ctx, fault).await,
+        }
+    }
+    Outcome::Fault(Fault::defect(
+        "Restless",
+        "the object did not come to rest within one pass; please report this",
+    ))
+}
+
+enum Next<K> {
+    Again(Box<K>),
+    Done(Outcome),
+}
+
+/// One look, one decision, and at most one mutation.
+async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
+    let desired = match object.desired() {
+        Ok(desired) => desired,
+        Err(invalid) => return tell_invalid(object, ctx, &invalid).await.map(Next::Done),
+    };
+    let observed = object.observe(&desired, &ctx.world, &ctx.shared).await?;
+    let decision = K::Machine::decide(&desired, &observed);
+    tracing::debug!(?decision, "decided");
+    let leaving = object.meta().deletion_timestamp.is_some();
+    if needs_finalizer(object, &decision) {
+        return ctx.add_finalizer(object).await.map(Box::new).map(Next::Again);
+    }
+    let now = ctx.world.clock.now();
+    let report = object.report(&desired, &observed, &decision, now);
+    match &decision {
+        Decision::Do(effect) => match effect.claim() {
+            Some(take) => {
+                let taken = Instant::now();
+                let record = take_claim(object, take, ctx, |owner, attempt| {
+                    object.request(&desired, &observed, owner, attempt)
+                })?;
+                claim(object, ctx, &decision, report, record, taken).await.map(Box::new).map(Next::Again)
+            }
+            None => {
+                ctx.metrics.count_effect(&K::kind(&()), effect.name());
+                object.act(&ctx.world, &ctx.shared, effect).await?;
+                Ok(Next::Again(Box::new(object.clone())))
+            }
+        },
+        Decision::Settled if leaving => {
+            ctx.world.claims.renounce(object.meta().uid.as_deref().unwrap_or_default());
+            ctx.remove_finalizer(object).await?;
+            Ok(Next::Done(ctx.let_go(object)))
+        }
+        Decision::Settled => {
+            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Settled))
+        }
+        Decision::Wait(wait) => {
+            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Waiting(wait.pace)))
+        }
+        Decision::Blocked(reason) => {
+            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Blocked(*reason)))
+        }
+    }
+}
+
+/// The finalizer comes before the first effect, and comes back if somebody took it off an object that has created something.
+fn needs_finalizer<K: Kind, E: Effect>(object: &K, decision: &Decision<E>) -> bool {
+    let has = object.meta().finalizers.as_ref().is_some_and(|list| list.iter().any(|name| name == FINALIZER));
+    let made = object.status().is_some_and(|status| status.shared().intent.is_some());
+    !has && object.meta().deletion_timestamp.is_none() && (made || matches!(decision, Decision::Do(_)))
+}
+
+/// The intent that the claim writes: a new attempt, or one more send of the recorded one.
+fn take_claim<K: Kind>(
+    object: &K,
+    take: Take,
+    ctx: &Context<K>,
+    request: impl FnOnce(&Owner, u32) -> std::collections::BTreeMap<String, String>,
+) -> Result<IntentRecord, Fault> {
+    let owner = Owner::of(&ctx.world.settings.cluster, object);
+    let recorded_at = k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(ctx.world.clock.now());
+    let recorded = object.status().and_then(|status| status.shared().intent.clone());
+    match (take, recorded) {
+        (Take::Record { attempt }, _) => {
+            let parameters = request(&owner, attempt);
+            Ok(IntentRecord { attempt, sends: 1, answered: 0, accepted: false, recorded_at, parameters })
+        }
+        (Take::Replay { attempt }, Some(mut record)) if record.attempt == attempt => {
+            record_answer(&mut record, ctx, &owner.uid);
+            Ok(IntentRecord { sends: record.sends + 1, recorded_at, ..record })
+        }
+        (Take::Replay { .. }, _) => {
+            Err(Fault::conflict("the recorded attempt is another one; looking again"))
+        }
+    }
+}
+
+/// Writes the intent by compare-and-swap; only its winner holds the claim.
+async fn claim<K: Kind>(
+    object: &K,
+    ctx: &Context<K>,
+    decision: &Decision<EffectOf<K>>,
+    report: Report<K::Status>,
+    record: IntentRecord,
+    taken: Instant,
+) -> Result<K, Fault> {
+    let attempt = record.attempt;
+    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    status.shared_mut().intent = Some(record);
+    let written = write_status(object, ctx, &status).await?;
+    ctx.world.claims.open(uid, attempt, taken);
+    Ok(written)
+}
+
+/// Writes what was seen, if it says anything new. What this process knows of answered sends rides along.
+async fn tell<K: Kind>(
+    object: &K,
+    ctx: &Context<K>,
+    decision: &Decision<EffectOf<K>>,
+    report: Report<K::Status>,
+) -> Result<(), Fault> {
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    if object.status() == Some(&status) {
+        return Ok(());
+    }
+    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    if let Some(record) = &mut status.shared_mut().intent {
+        record_answer(record, ctx, uid);
+        if matches!(decision, Decision::Settled) {
+            record.parameters.clear();
+        }
+    }
+    write_status(object, ctx, &status).await?;
+    ctx.announce(object, &status).await;
+    Ok(())
+}
+
+fn record_answer<K: Kind>(record: &mut IntentRecord, ctx: &Context<K>, uid: &str) {
+    use crate::decision::creation::Claim;
+    let (claim, _) = ctx.world.claims.view(uid, record.attempt, ctx.world.settings.send_window);
+    if matches!(claim, Claim::Accepted | Claim::Refused) && record.answered < record.sends {
+        record.answered += 1;
+        record.accepted |= claim == Claim::Accepted;
+    }
+}
+
+/// The report with everything that the engine adds: generation, echo of the request, error, conditions.
+fn full_status<K: Kind>(
+    object: &K,
+    ctx: &Context<K>,
+    standing: &Standing,
+    report: Report<K::Status>,
+) -> K::Status {
+    let mut status = report.status;
+    let generation = object.meta().generation;
+    let shared = status.shared_mut();
+    let explains = |error: &LastError| standing.stalled && error.reason == standing.reason.as_str();
+    shared.last_error = shared.last_error.take().filter(explains);
+    // What the cloud said of a standing refusal, request id included, is worth more than that it was refused.
+    let told =
+        shared.conditions.iter().find(|condition| condition.type_ == "Ready" && shared.last_error.is_some());
+    let message = told.map_or(report.message, |condition| condition.message.clone());
+    let list =
+        conditions(&shared.conditions, standing, &message, &report.facts, generation, ctx.world.clock.now());
+    shared.conditions = list;
+    shared.observed_generation = generation;
+    shared.last_handled_reconcile_at = requested_at(object).map(|value| value.chars().take(256).collect());
+    status
+}
+
+async fn tell_invalid<K: Kind>(object: &K, ctx: &Context<K>, invalid: &Invalid) -> Result<Outcome, Fault> {
+    let status = object.status().cloned().unwrap_or_default();
+    let report = Report {
+        status,
+        facts: Vec::new(),
+        message: format!("{} Correct the object.", sentence(&invalid.message)),
+    };
+    let mut status = full_status(object, ctx, &Standing::blocked(invalid.reason), report);
+    if object.status() != Some(&status) {
+        if let Some(record) = &mut status.shared_mut().intent {
+            record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
+        }
+        write_status(object, ctx, &status).await?;
+        ctx.announce(object, &status).await;
+    }
+    Ok(Outcome::Blocked(invalid.reason))
+}
+
+fn sentence(text: &str) -> String {
+    if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
+}
+
+/// Writes a fault down, unless it passes by itself on an object that is Ready, or says what status already says.
+async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outcome {
+    tracing::warn!(class = %fault.class, code = %fault.code, request_id = fault.request_id.as_deref(), "{}", fault.message);
+    let standing = Standing::of_fault(&fault);
+    let mut status = object.status().cloned().unwrap_or_default();
+    let generation = object.meta().generation;
+    let error = LastError {
+        code: fault.code.chars().take(256).collect(),
+        request_id: fault.request_id.clone(),
+        class: fault.class.as_str().to_owned(),
+        reason: fault.reason.as_str().to_owned(),
+        generation: generation.unwrap_or_default(),
+    };
+    if is_old_news(status.shared(), &standing, &error) {
+        return Outcome::Fault(fault);
+    }
+    let now = ctx.world.clock.now();
+    let shared = status.shared_mut();
+    let kept: Vec<_> = standing_facts(&shared.conditions).cloned().collect();
+    shared.conditions =
+        conditions(&shared.conditions, &standing, &sentence(&fault.message), &[], generation, now);
+    shared.conditions.extend(kept);
+    shared.observed_generation = generation;
+    shared.last_handled_reconcile_at = requested_at(object).map(|value| value.chars().take(256).collect());
+    shared.last_error = Some(error);
+    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    if let Some(record) = &mut shared.intent {
+        record_answer(record, ctx, uid);
+    }
+    match write_status(object, ctx, &status).await {
+        Ok(_) => ctx.announce(object, &status).await,
+        Err(write) => tracing::debug!("the fault could not be written down: {write}"),
+    }
+    Outcome::Fault(fault)
+}
+
+/// A fault that heals by itself does not take Ready away, and only the request id being new is no news.
+fn is_old_news(shared: &SharedStatus, standing: &Standing, error: &LastError) -> bool {
+    let ready = shared.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let was_ready = ready.is_some_and(|condition| condition.status == "True");
+    let same_error = shared.last_error.as_ref().is_some_and(|before| {
+        (&before.code, &before.class, &before.reason, before.generation)
+            == (&error.code, &error.class, &error.reason, error.generation)
+    });
+    let same_reason = ready.is_some_and(|condition| condition.reason == standing.reason.as_str());
+    (was_ready && standing.reconciling) || (same_error && same_reason)
+}
+
+/// Merge-patches /status with the difference only, on the very version that was looked at.
+///
+/// Whoever calls has counted what this process knows of answered sends; it is remembered only if the write certainly failed.
+async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status) -> Result<K, Fault> {
+    let before = to_value(object.status())?;
+    let after = to_value(Some(status))?;
+    let mut body = json!({ "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version } });
+    body["status"] = difference(&before, &after);
+    ctx.metrics.count_write(&K::kind(&()), "status");
+    let api = K::api(ctx.world.kube.clone(), object.meta().namespace.as_deref());
+    let name = object.meta().name.as_deref().unwrap_or_default();
+    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let answered = ctx.world.claims.take_answered(uid);
+    let written = ctx.within(api.patch_status(name, &as_ecskms(), &Patch::Merge(body))).await;
+    if let (Err(Fault { class: FaultClass::Conflict, .. }), Some(answered)) = (&written, answered) {
+        ctx.world.claims.put_back(uid, answered);
+    }
+    written
+}
+
+fn to_value<S: serde::Serialize>(status: Option<&S>) -> Result<Value, Fault> {
+    match status {
+        None => Ok(json!({})),
+        Some(status) => {
+            serde_json::to_value(status).map_err(|error| Fault::defect("Encode", error.to_string()))
+        }
+    }
+}
+
+/// The RFC 7386 merge patch that turns one value into the other.
+fn difference(before: &Value, after: &Value) -> Value {
+    let (Value::Object(before), Value::Object(after)) = (before, after) else { return after.clone() };
+    let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = after.iter().filter_map(|(key, value)| match before.get(key) {
+        Some(old) if old == value => None,
+        Some(old) => Some((key.clone(), difference(old, value))),
+        None => Some((key.clone(), value.clone())),
+    });
+    removed.chain(changed).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_holds_what_changed_and_nothing_else() {
+        let before = json!({"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2], "gone": true});
+        let after = json!({"a": 1, "b": {"c": 2, "d": 4}, "list": [1], "new": "x"});
+        let patch = difference(&before, &after);
+        assert_eq!(patch, json!({"b": {"d": 4}, "list": [1], "gone": null, "new": "x"}));
+        assert_eq!(difference(&after, &after), json!({}));
+    }
+}

@@ -1,0 +1,236 @@
+//! Looks at the copy, the snapshots behind it, its source, its key and its place in the queue. Reads only.
+
+use std::collections::BTreeSet;
+
+use super::api::EncryptedImage;
+use super::decide::{Copy, CopyState, Desired, Observed, SOURCE_GIB_MAX, SourceFact, Wanted};
+use super::queue::{CopyQueue, Ticket};
+use crate::alibaba;
+use crate::decision::creation::{Claim, Creation, Step};
+use crate::decision::key::{KeyFact, Protection};
+use crate::kind::{Fault, Owner, World, standing_refusal};
+use crate::resource::tag;
+
+/// Everything that `decide` needs to know.
+pub async fn observe(
+    object: &EncryptedImage,
+    desired: &Desired,
+    world: &World,
+    queue: &CopyQueue,
+) -> Result<Observed, Fault> {
+    let began = world.clock.now();
+    let owner = Owner::of(&world.settings.cluster, object);
+    let status = object.status.clone().unwrap_or_default();
+    let mut observed = Observed {
+        key: KeyFact::Unasked,
+        source: SourceFact::Unasked,
+        copies: BTreeSet::new(),
+        known: status.image_id.clone(),
+        creation: world.creation(&owner.uid, status.shared.intent.as_ref(), began),
+        refusal: standing_refusal(object),
+        namesake: None,
+        queued_behind: 0,
+        timed_out: false,
+        leftover_snapshots: BTreeSet::new(),
+    };
+    let wanted = match desired {
+        Desired::Present(wanted) if wanted.suspend => return Ok(observed),
+        Desired::Present(wanted) => Some(wanted),
+        Desired::Absent { .. } => None,
+    };
+    if let (Some(wanted), true) = (wanted, observed.refusal.is_none() || observed.known.is_some()) {
+        observed.source = source(object, wanted, world).await?;
+        if !matches!(observed.source, SourceFact::TooLarge { .. }) {
+            let pinned = status.key_id.as_deref();
+            observed.key = world.key_fact(&wanted.region, &wanted.key, wanted.service_key, pinned).await?;
+        }
+    }
+    find_copies(object, wanted, &owner, world, &mut observed).await?;
+    match wanted {
+        Some(wanted) => {
+            observed.timed_out = timed_out(&status.copy_started_at, wanted, began);
+            take_place(object, wanted, &owner, queue, &mut observed);
+        }
+        None => {
+            queue.leave(&owner.uid);
+            let recorded: Vec<String> = status.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
+            observed.leftover_snapshots = leftovers(object, desired, &recorded, world, &observed).await?;
+        }
+    }
+    Ok(observed)
+}
+
+/// The source matters only until there is a copy.
+async fn source(object: &EncryptedImage, wanted: &Wanted, world: &World) -> Result<SourceFact, Fault> {
+    let has_copy = object
+        .status
+        .as_ref()
+        .is_some_and(|status| status.image_id.is_some() || status.shared.intent.is_some());
+    if has_copy || wanted.adopt.is_some() {
+        // Once an intent is recorded, its frozen request names a source that was checked.
+        return Ok(SourceFact::Ready);
+    }
+    let Some(image) = world.cloud.image(&wanted.region, &wanted.source_image_id).await? else {
+        return Ok(SourceFact::Missing);
+    };
+    Ok(match image.status {
+        _ if image.owner_alias != "self" => SourceFact::Missing,
+        _ if image.size_gib > SOURCE_GIB_MAX => SourceFact::TooLarge { size_gib: image.size_gib },
+        alibaba::ImageStatus::Available => SourceFact::Ready,
+        alibaba::ImageStatus::Creating | alibaba::ImageStatus::Waiting => SourceFact::NotReady,
+        _ => SourceFact::Unusable,
+    })
+}
+
+/// By the adopted id, else by the id that is known, else by tags.
+async fn find_copies(
+    object: &EncryptedImage,
+    wanted: Option<&Wanted>,
+    owner: &Owner,
+    world: &World,
+    observed: &mut Observed,
+) -> Result<(), Fault> {
+    let region = &object.spec.region;
+    let adopted = object.spec.adopt.as_ref().map(|adopt| adopt.external_id.clone());
+    let answered = match &observed.creation {
+        Creation { claim: Claim::Accepted, intent: Some(intent), .. } => {
+            world.claims.view(&owner.uid, intent.attempt, world.settings.send_window).1
+        }
+        _ => None,
+    };
+    let mut found = Vec::new();
+    let by_id = adopted.clone().or(observed.known.clone()).or(answered);
+    if let Some(id) = &by_id {
+        found.extend(
+            world.cloud.image(region, id).await?.filter(|image| adopted.is_some() || owner.owns(&image.tags)),
+        );
+    }
+    // On deletion an id that is gone proves nothing: a late request may have made another image after the first was deleted.
+    let last_look = wanted.is_none() && adopted.is_none() && found.is_empty();
+    let first_look = wanted.is_some() && by_id.is_none();
+    if first_look || (last_look && observed.creation.intent.is_some()) {
+        let tags =
+            [(tag::CLUSTER, &*owner.cluster), (tag::NAMESPACE, &*owner.namespace), (tag::NAME, &*owner.name)];
+        for image in world.cloud.images_by_tags(region, &tags).await? {
+            match owner.owns(&image.tags) {
+                true => found.push(image),
+                false => observed.namesake = Some(image.id),
+            }
+        }
+    }
+    for image in found {
+        let copy = fact(&image, wanted, owner, &observed.key, world, region).await?;
+        observed.copies.insert(copy);
+    }
+    Ok(())
+}
+
+/// A copy with the proof of its encryption: images show no key, so every snapshot behind them is read.
+async fn fact(
+    image: &alibaba::Image,
+    wanted: Option<&Wanted>,
+    owner: &Owner,
+    key: &KeyFact,
+    world: &World,
+    region: &str,
+) -> Result<Copy, Fault> {
+    let state = match image.status {
+        alibaba::ImageStatus::Creating | alibaba::ImageStatus::Waiting => CopyState::Copying,
+        alibaba::ImageStatus::Available | alibaba::ImageStatus::Deprecated => CopyState::Available,
+        alibaba::ImageStatus::CreateFailed | alibaba::ImageStatus::UnAvailable => CopyState::Failed,
+        alibaba::ImageStatus::Unknown(_) => CopyState::Unknown,
+    };
+    let mut snapshots = Vec::new();
+    let mut protection = Protection::Unproven;
+    if let (CopyState::Available, Some(wanted)) = (state, wanted) {
+        let ids: Vec<String> =
+            image.mappings.iter().filter_map(|mapping| mapping.snapshot_id.clone()).collect();
+        let found = match ids.is_empty() {
+            true => Vec::new(),
+            false => world.cloud.snapshots(region, &ids).await?,
+        };
+        let wanted_key = key.id().unwrap_or_default();
+        protection = Protection::weakest(image.mappings.iter().map(|mapping| {
+            let snapshot = found.iter().find(|snapshot| Some(&snapshot.id) == mapping.snapshot_id.as_ref());
+            snapshot.map_or(Protection::Unproven, |snapshot| {
+                Protection::of(
+                    snapshot.encrypted,
+                    snapshot.kms_key_id.as_deref(),
+                    wanted_key,
+                    wanted.service_key,
+                )
+            })
+        }));
+        snapshots = found
+            .into_iter()
+            .map(|snapshot| (snapshot.id, snapshot.encrypted, snapshot.kms_key_id))
+            .collect();
+        snapshots.sort();
+    }
+    Ok(Copy {
+        id: image.id.clone(),
+        state,
+        protection,
+        own: owner.owns(&image.tags),
+        status: image.status.word().to_owned(),
+        progress: image.progress,
+        size_gib: image.size_gib,
+        snapshots,
+    })
+}
+
+fn timed_out(started: &Option<crate::resource::StatusTime>, wanted: &Wanted, now: jiff::Timestamp) -> bool {
+    let allowed = i64::try_from(wanted.copy_timeout_seconds).unwrap_or(i64::MAX);
+    started.as_ref().is_some_and(|started| now.duration_since(started.0).as_secs() > allowed)
+}
+
+/// Only an object that could start now asks for a turn, so that a blocked one never holds up the others.
+fn take_place(
+    object: &EncryptedImage,
+    wanted: &Wanted,
+    owner: &Owner,
+    queue: &CopyQueue,
+    observed: &mut Observed,
+) {
+    let created =
+        object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+    let ticket = Ticket {
+        uid: owner.uid.clone(),
+        region: wanted.region.clone(),
+        source: wanted.source_image_id.clone(),
+        order: (created, format!("{}/{}", owner.namespace, owner.name)),
+    };
+    let copying = observed.copies.iter().any(|copy| copy.state == CopyState::Copying);
+    let absent = observed.copies.is_empty() && observed.known.is_none();
+    let anew = matches!(observed.creation.step(), Step::Record { .. });
+    let sent = absent && !anew;
+    let could_start = absent
+        && anew
+        && observed.source == SourceFact::Ready
+        && observed.key.obstacle().is_none()
+        && observed.refusal.is_none()
+        && observed.namesake.is_none()
+        && wanted.manage
+        && wanted.adopt.is_none();
+    match (copying || sent, could_start) {
+        (true, _) => queue.run(ticket),
+        (false, true) => observed.queued_behind = queue.ask(ticket),
+        (false, false) => queue.leave(&owner.uid),
+    }
+}
+
+/// The recorded snapshots that still exist, asked only when they are to go and the image is gone.
+async fn leftovers(
+    object: &EncryptedImage,
+    desired: &Desired,
+    recorded: &[String],
+    world: &World,
+    observed: &Observed,
+) -> Result<BTreeSet<String>, Fault> {
+    let wanted = matches!(desired, Desired::Absent { delete_image: true, delete_snapshots: true });
+    if !wanted || recorded.is_empty() || !observed.copies.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let found = world.cloud.snapshots(&object.spec.region, recorded).await?;
+    Ok(found.into_iter().map(|snapshot| snapshot.id).collect())
+}

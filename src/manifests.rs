@@ -1,0 +1,168 @@
+//! The CustomResourceDefinitions and the RBAC rules as values, derived from the registry of kinds.
+//!
+//! `crds/`, `deploy/` and `charts/` hold what is said here as files; `tests/generated.rs` compares them and,
+//! with `UPDATE=1`, rewrites them. Nothing here calls anything, and no kind is named: `kinds::visit` knows
+//! them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::kind::Kind;
+use crate::kinds::{self, Visitor};
+use crate::resource::GROUP;
+
+mod schema;
+
+/// Name of the operator's ServiceAccount, Deployment and ClusterRole.
+pub const NAME: &str = "ecskms";
+/// Namespace of the operator in `deploy/`.
+pub const NAMESPACE: &str = "ecskms-system";
+/// Name of the Lease of leader election; the only Lease that the operator may read or write.
+pub const LEASE_NAME: &str = "ecskms-leader";
+/// Name of the Role that allows leader election.
+pub const ELECTION_ROLE: &str = "ecskms-leader-election";
+/// Name of the ClusterRole that is added to the built-in role `view`, and so to `edit` and `admin`.
+pub const VIEW_ROLE: &str = "ecskms-view";
+/// Name of the ClusterRole that is added to the built-in role `edit`, and so to `admin`.
+pub const EDIT_ROLE: &str = "ecskms-edit";
+
+/// Every CustomResourceDefinition, in the order of the registry, as a Kubernetes API server accepts it.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    struct Collector(Vec<CustomResourceDefinition>);
+    impl Visitor for Collector {
+        fn visit<K: Kind>(&mut self) {
+            let mut crd = K::crd();
+            crd.metadata.labels = Some(labels());
+            for version in &mut crd.spec.versions {
+                let root = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+                root.into_iter().for_each(schema::finish);
+            }
+            self.0.push(crd);
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    kinds::visit(&mut collector);
+    collector.0
+}
+
+/// The CustomResourceDefinitions as (name, YAML document that begins with `---`).
+pub fn crd_files() -> Vec<(String, String)> {
+    let file = |crd: CustomResourceDefinition| {
+        let text = to_yaml(&crd);
+        (crd.metadata.name.unwrap_or_default(), format!("---\n{text}"))
+    };
+    crds().into_iter().map(file).collect()
+}
+
+/// What the operator may do everywhere: look at its kinds, write their status and finalizers, write Events,
+/// and read the uid of namespace kube-system, which tells clusters apart.
+pub fn operator_role() -> ClusterRole {
+    let plurals = plurals(|_| true);
+    let status = plurals.iter().map(|plural| format!("{plural}/status")).collect();
+    let rules = vec![
+        rule(GROUP, plurals, &["get", "list", "watch", "patch"]),
+        rule(GROUP, status, &["patch"]),
+        rule("events.k8s.io", vec!["events".to_owned()], &["create", "patch"]),
+        PolicyRule {
+            resource_names: Some(vec!["kube-system".to_owned()]),
+            ..rule("", vec!["namespaces".to_owned()], &["get"])
+        },
+    ];
+    ClusterRole { metadata: metadata(NAME, labels()), rules: Some(rules), aggregation_rule: None }
+}
+
+/// What the operator may do in its own namespace only: elect a leader. RBAC cannot bind a creation to a name.
+pub fn election_role() -> Role {
+    let leases = || vec!["leases".to_owned()];
+    let rules = vec![
+        rule("coordination.k8s.io", leases(), &["create"]),
+        PolicyRule {
+            resource_names: Some(vec![LEASE_NAME.to_owned()]),
+            ..rule("coordination.k8s.io", leases(), &["get", "update"])
+        },
+    ];
+    let metadata = ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(ELECTION_ROLE, labels()) };
+    Role { metadata, rules: Some(rules) }
+}
+
+/// Gives [`operator_role`] to the operator's ServiceAccount.
+pub fn operator_binding() -> ClusterRoleBinding {
+    let role_ref = reference("ClusterRole", NAME);
+    ClusterRoleBinding { metadata: metadata(NAME, labels()), role_ref, subjects: Some(vec![operator()]) }
+}
+
+/// Gives [`election_role`] to the operator's ServiceAccount.
+pub fn election_binding() -> RoleBinding {
+    let metadata = ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(ELECTION_ROLE, labels()) };
+    RoleBinding { metadata, role_ref: reference("Role", ELECTION_ROLE), subjects: Some(vec![operator()]) }
+}
+
+/// Reading every kind, for whoever has the built-in role view, edit or admin.
+pub fn view_role() -> ClusterRole {
+    let rules = vec![rule(GROUP, plurals(|_| true), &["get", "list", "watch"])];
+    aggregated(VIEW_ROLE, &["view", "edit", "admin"], rules)
+}
+
+/// Writing the kinds that live in a namespace, for whoever has the built-in role edit or admin.
+///
+/// A cluster-scoped kind speaks for the whole account (one of them will revoke keys), so it is never in here.
+pub fn edit_role() -> ClusterRole {
+    let verbs = ["create", "delete", "deletecollection", "patch", "update"];
+    let rules = vec![rule(GROUP, plurals(|crd| crd.spec.scope == "Namespaced"), &verbs)];
+    aggregated(EDIT_ROLE, &["edit", "admin"], rules)
+}
+
+/// YAML as the files of this project hold it, without a document mark.
+pub fn to_yaml<T: serde::Serialize>(value: &T) -> String {
+    let whole = serde_json::to_value(value).map(schema::whole_numbers);
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: 100 };
+    let text = whole.ok().and_then(|value| serde_saphyr::to_string_with_options(&value, options).ok());
+    text.expect("values of the Kubernetes API have string keys and no foreign types")
+}
+
+fn plurals(wanted: impl Fn(&CustomResourceDefinition) -> bool) -> Vec<String> {
+    crds().into_iter().filter(wanted).map(|crd| crd.spec.names.plural).collect()
+}
+
+fn rule(group: &str, resources: Vec<String>, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(resources),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    }
+}
+
+fn reference(kind: &str, name: &str) -> RoleRef {
+    let api_group = Some("rbac.authorization.k8s.io".to_owned());
+    RoleRef { api_group, kind: kind.to_owned(), name: name.to_owned() }
+}
+
+fn operator() -> Subject {
+    Subject {
+        kind: "ServiceAccount".to_owned(),
+        name: NAME.to_owned(),
+        namespace: Some(NAMESPACE.to_owned()),
+        ..Subject::default()
+    }
+}
+
+fn aggregated(name: &str, into: &[&str], rules: Vec<PolicyRule>) -> ClusterRole {
+    let mut labels = labels();
+    let key = |role: &&str| format!("rbac.authorization.k8s.io/aggregate-to-{role}");
+    labels.extend(into.iter().map(|role| (key(role), "true".to_owned())));
+    ClusterRole { metadata: metadata(name, labels), rules: Some(rules), aggregation_rule: None }
+}
+
+fn metadata(name: &str, labels: BTreeMap<String, String>) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([("app.kubernetes.io/part-of".to_owned(), NAME.to_owned())])
+}
