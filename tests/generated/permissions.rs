@@ -1,0 +1,153 @@
+//! What the operator may do, in the cluster and in the account: exactly what the code does, and nothing with
+//! a star.
+//!
+//! Whether a permission suffices is shown by running with it, in `tests/clients`; here it is compared with
+//! the source.
+
+use std::collections::BTreeSet;
+
+use ecskms::manifests;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use serde_json::Value;
+
+use crate::files::root;
+
+#[test]
+fn the_operator_may_do_exactly_this_in_the_cluster() {
+    let plurals: Vec<String> = manifests::crds().into_iter().map(|crd| crd.spec.names.plural).collect();
+    let mut expected: BTreeSet<String> = BTreeSet::new();
+    for plural in &plurals {
+        expected.extend(["get", "list", "watch", "patch"].map(|verb| format!("{verb} ecskms.dev/{plural}")));
+        expected.insert(format!("patch ecskms.dev/{plural}/status"));
+    }
+    expected.extend(["create", "patch"].map(|verb| format!("{verb} events.k8s.io/events")));
+    expected.insert("get /namespaces kube-system".to_owned());
+    assert_eq!(granted(manifests::operator_role().rules), expected);
+}
+
+#[test]
+fn election_is_bound_to_one_lease_in_one_namespace() {
+    let role = manifests::election_role();
+    assert_eq!(role.metadata.namespace.as_deref(), Some(manifests::NAMESPACE));
+    let lease = format!("coordination.k8s.io/leases {}", manifests::LEASE_NAME);
+    let expected = BTreeSet::from([
+        "create coordination.k8s.io/leases".to_owned(),
+        format!("get {lease}"),
+        format!("update {lease}"),
+    ]);
+    assert_eq!(granted(role.rules), expected);
+}
+
+#[test]
+fn people_who_edit_a_namespace_get_no_kind_that_speaks_for_the_account() {
+    let edit = granted(manifests::edit_role().rules);
+    for crd in manifests::crds() {
+        let may_edit = edit.contains(&format!("create ecskms.dev/{}", crd.spec.names.plural));
+        assert_eq!(may_edit, crd.spec.scope == "Namespaced", "{}", crd.spec.names.plural);
+    }
+    assert!(!edit.iter().any(|line| line.contains("keyrevocations")), "{edit:?}");
+    assert!(!edit.iter().any(|line| line.contains("/status")), "status is the operator's");
+    let labels = manifests::edit_role().metadata.labels.unwrap_or_default();
+    assert!(!labels.contains_key("rbac.authorization.k8s.io/aggregate-to-view"));
+    let verbs: BTreeSet<String> = granted(manifests::view_role().rules)
+        .iter()
+        .map(|line| line.split(' ').next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(verbs, BTreeSet::from(["get", "list", "watch"].map(str::to_owned)));
+}
+
+#[test]
+fn the_shipped_files_grant_nothing_with_a_star() {
+    for file in ["deploy/rbac.yaml", "charts/ecskms/templates/rbac.yaml"] {
+        let text = std::fs::read_to_string(root().join(file)).expect("the file is there");
+        assert!(!text.contains('*'), "{file}");
+        for word in ["escalate", "impersonate", "secrets", "nonResourceURLs"] {
+            assert!(!text.contains(word), "{file}: {word}");
+        }
+    }
+}
+
+#[test]
+fn the_ram_policy_allows_each_action_that_the_client_calls_and_no_more() {
+    let text = std::fs::read_to_string(root().join("deploy/ram/policy.json")).expect("the policy is there");
+    let policy: Value = serde_json::from_str(&text).expect("it is JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let mut allowed = BTreeSet::new();
+    for statement in statements {
+        assert_eq!(statement["Effect"], "Allow");
+        for action in statement["Action"].as_array().expect("a list of actions") {
+            let action = action.as_str().expect("an action is text").to_owned();
+            assert!(!action.contains('*'), "{action}");
+            let changes =
+                !["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")));
+            assert!(
+                !changes || statement["Resource"] != "*",
+                "{action} changes something and is bound to nothing"
+            );
+            assert!(allowed.insert(action.clone()), "{action} is allowed twice");
+        }
+    }
+    assert_eq!(allowed, called_actions());
+}
+
+/// `verb group/resource name`, one line for each thing that is granted.
+fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<String> {
+    let mut lines = BTreeSet::new();
+    for rule in rules.unwrap_or_default() {
+        assert!(rule.non_resource_urls.is_none());
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                for verb in &rule.verbs {
+                    let names = rule.resource_names.clone().unwrap_or_default();
+                    let names = if names.is_empty() { vec![String::new()] } else { names };
+                    lines.extend(
+                        names
+                            .iter()
+                            .map(|name| format!("{verb} {group}/{resource} {name}").trim_end().to_owned()),
+                    );
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// The actions in the source of the client: texts that begin with one of the verbs that Alibaba Cloud's
+/// actions begin with.
+fn called_actions() -> BTreeSet<String> {
+    const VERBS: [&str; 24] = [
+        "Add", "Apply", "Assume", "Attach", "Cancel", "Copy", "Create", "Delete", "Describe", "Detach",
+        "Disable", "Enable", "Get", "List", "Modify", "Reboot", "Remove", "Replace", "Resize", "Run",
+        "Schedule", "Start", "Stop", "Tag",
+    ];
+    // Needs no permission (STS documentation).
+    const FREE: [&str; 1] = ["sts:GetCallerIdentity"];
+    let mut actions = BTreeSet::new();
+    for service in ["ecs", "kms", "ram", "sts"] {
+        let path = root().join(format!("src/alibaba/{service}.rs"));
+        let source = std::fs::read_to_string(path).expect("the source is there");
+        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let texts: Vec<String> = code.flat_map(texts_of).collect();
+        let is_action = |text: &&String| {
+            let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
+            rest.is_some_and(|rest| {
+                rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric)
+            })
+        };
+        actions.extend(texts.iter().filter(is_action).map(|action| format!("{service}:{action}")));
+    }
+    for free in FREE {
+        assert!(actions.remove(free), "{free} is not called any more");
+    }
+    actions
+}
+
+/// The quoted texts of a line, without the names of fields that are read off a reply, such as `DeleteDate`.
+fn texts_of(line: &str) -> Vec<String> {
+    let parts: Vec<&str> = line.split('"').collect();
+    let quoted = parts.windows(2).step_by(2);
+    let read =
+        |before: &str| ["text(", "required(", "number(", "list("].iter().any(|call| before.ends_with(call));
+    quoted.filter(|pair| !read(pair[0])).map(|pair| pair[1].to_owned()).collect()
+}

@@ -1,0 +1,396 @@
+//! The stage: both servers and the whole operator in one process under paused time, with every mutation numbered.
+//!
+//! Requests are real HTTP values through the real routers, signing and parsing included; only the sockets are missing, because a
+//! paused clock must not meet real ones. Hours pass in milliseconds.
+
+#![allow(dead_code)] // Each test binary uses its own part of the stage.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use ecskms::alibaba::{self, Cloud, Credentials, Source, Wire};
+use ecskms::engine::health::Readiness;
+use ecskms::engine::metrics::Metrics;
+use ecskms::kind::{Claims, Clock, Settings, World};
+use ecskms::kinds;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+/// The customer key of the starting account.
+pub const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+/// A plain custom image of 20 GiB in the starting account.
+pub const IMAGE: &str = "m-bp1app20g00000000002";
+
+/// What a crash does to the mutation at which it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The request never leaves.
+    Before,
+    /// The effect happens; the answer is lost.
+    AfterEffect,
+    /// The answer arrives; nothing follows.
+    AfterAnswer,
+}
+
+/// Numbers the operator's mutations and stops the process at one of them.
+#[derive(Default)]
+pub struct Gate {
+    passed: AtomicUsize,
+    log: Mutex<Vec<String>>,
+    crash: Mutex<Option<(usize, Mode)>>,
+    dead: AtomicBool,
+    crashed: Notify,
+}
+
+impl Gate {
+    /// The process ends at mutation `number`, counted from 1.
+    pub fn crash_at(&self, number: usize, mode: Mode) {
+        *self.crash.lock().unwrap() = Some((number, mode));
+    }
+
+    /// Waits for the end.
+    pub async fn crashed(&self) {
+        self.crashed.notified().await;
+    }
+
+    /// The mutations so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    async fn die(&self) -> ! {
+        self.dead.store(true, Ordering::SeqCst);
+        self.crashed.notify_one();
+        std::future::pending::<()>().await;
+        unreachable!("a pending future does not end")
+    }
+
+    /// Passes one request through; a reading after the end waits for ever.
+    async fn pass<T>(&self, mutation: Option<String>, effect: impl Future<Output = T>) -> T {
+        if self.dead.load(Ordering::SeqCst) {
+            self.die().await;
+        }
+        let Some(name) = mutation else { return effect.await };
+        let number = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
+        self.log.lock().unwrap().push(name);
+        let strike = (*self.crash.lock().unwrap()).filter(|(at, _)| *at == number).map(|(_, mode)| mode);
+        match strike {
+            None => effect.await,
+            Some(Mode::Before) => self.die().await,
+            Some(Mode::AfterEffect) => {
+                let _ = effect.await;
+                self.die().await
+            }
+            Some(Mode::AfterAnswer) => {
+                let answer = effect.await;
+                self.dead.store(true, Ordering::SeqCst);
+                self.crashed.notify_one();
+                answer
+            }
+        }
+    }
+}
+
+/// The two servers.
+pub struct Stage {
+    api: Router,
+    cloud: Router,
+    /// The test's own client: not numbered.
+    pub client: Client,
+}
+
+/// One operator process.
+pub struct Process {
+    /// Its mutations.
+    pub gate: Arc<Gate>,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
+    /// Its client of the cloud.
+    pub cloud: Cloud,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Process {
+    /// The end of the process, without any farewell.
+    pub async fn kill(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The orderly end.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(30), async {
+            while self.tasks.join_next().await.is_some() {}
+        })
+        .await;
+    }
+}
+
+impl Stage {
+    /// Both servers, the starting account and the CRDs.
+    pub async fn new() -> Stage {
+        let api =
+            sim::kube::Server::new(sim::kube::Options { data_dir: None }).expect("an empty store").router();
+        // Ten times as fast as the operator looks, so that a copy is seen begun and done and the number of writes is always the same.
+        let options = sim::cloud::Options { time_scale: 10.0, start_account: true, seed: 7 };
+        let cloud = sim::cloud::Cloud::new(options).router();
+        let client = client(api.clone(), Arc::default());
+        let stage = Stage { api, cloud, client };
+        let crds: Api<
+            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        > = Api::all(stage.client.clone());
+        for crd in ecskms::manifests::crds() {
+            crds.create(&Default::default(), &crd).await.expect("the CRD is accepted");
+        }
+        stage
+    }
+
+    /// Starts an operator process that knows nothing of earlier ones.
+    pub async fn start(&self) -> Process {
+        self.start_with(|_| {}).await
+    }
+
+    /// Starts one with a crash point or other settings of its gate.
+    pub async fn start_with(&self, prepare: impl FnOnce(&Gate)) -> Process {
+        let gate = Arc::new(Gate::default());
+        prepare(&gate);
+        let kube = client(self.api.clone(), gate.clone());
+        let cloud = self.cloud_client(gate.clone(), sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+        self.run(gate, kube, cloud).await
+    }
+
+    /// Starts one with other credentials.
+    pub async fn start_as(&self, key_id: &str, secret: &str) -> Process {
+        let gate = Arc::new(Gate::default());
+        let kube = client(self.api.clone(), gate.clone());
+        let cloud = self.cloud_client(gate.clone(), key_id, secret);
+        self.run(gate, kube, cloud).await
+    }
+
+    async fn run(&self, gate: Arc<Gate>, kube: Client, cloud: Cloud) -> Process {
+        let cluster = self.cluster().await;
+        let clock = Clock::Virtual { origin: jiff::Timestamp::now(), started: tokio::time::Instant::now() };
+        let settings = Settings::standard(cluster, "test".to_owned());
+        let world = World { kube, cloud: cloud.clone(), clock, claims: Claims::default(), settings };
+        let (stop, stopped) = watch::channel(false);
+        let metrics = Arc::new(Metrics::default());
+        let tasks = kinds::start(Arc::new(world), metrics.clone(), Readiness::default(), None, stopped);
+        Process { gate, metrics, cloud, tasks, stop }
+    }
+
+    async fn cluster(&self) -> String {
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
+        namespaces.get("kube-system").await.expect("it is always there").metadata.uid.expect("it has a uid")
+    }
+
+    fn cloud_client(&self, gate: Arc<Gate>, key_id: &str, secret: &str) -> Cloud {
+        let router = self.cloud.clone();
+        let wire = Wire::InProcess(Arc::new(move |request: http::Request<String>| {
+            let (router, gate) = (router.clone(), gate.clone());
+            Box::pin(async move {
+                let action = request
+                    .headers()
+                    .get("x-acs-action")
+                    .and_then(|value| value.to_str().ok())
+                    .unwrap_or("?")
+                    .to_owned();
+                let reads = ["Describe", "Get", "List"].iter().any(|prefix| action.starts_with(prefix));
+                let effect = async {
+                    let response =
+                        router.oneshot(request.map(Body::from)).await.expect("a router does not fail");
+                    let (head, body) = response.into_parts();
+                    let bytes = axum::body::to_bytes(body, usize::MAX).await.expect("a whole body");
+                    http::Response::from_parts(head, bytes.to_vec())
+                };
+                gate.pass((!reads).then_some(action), effect).await
+            })
+        }));
+        let settings = alibaba::Settings {
+            endpoint_override: Some("http://127.0.0.1:1".to_owned()),
+            wire,
+            ..alibaba::Settings::default()
+        };
+        Cloud::new(settings, Source::Static(Credentials::new(key_id, secret, None))).expect("good settings")
+    }
+
+    /// Applies an object of ours.
+    pub async fn apply(&self, body: Value) -> DynamicObject {
+        self.try_apply(body).await.expect("the object is accepted")
+    }
+
+    /// Applies an object of ours, or gets the API server's refusal.
+    pub async fn try_apply(&self, body: Value) -> kube::Result<DynamicObject> {
+        let name = body["metadata"]["name"].as_str().expect("a name").to_owned();
+        let api = self.objects(body["kind"].as_str().expect("a kind"));
+        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(body)).await
+    }
+
+    /// Marks an object for deletion.
+    pub async fn delete(&self, kind: &str, name: &str) {
+        self.objects(kind).delete(name, &DeleteParams::default()).await.expect("it is there");
+    }
+
+    /// The objects of a kind in namespace default.
+    pub fn objects(&self, kind: &str) -> Api<DynamicObject> {
+        let plural = format!("{}s", kind.to_lowercase());
+        let resource = ApiResource {
+            group: "ecskms.dev".into(),
+            version: "v1alpha1".into(),
+            api_version: "ecskms.dev/v1alpha1".into(),
+            kind: kind.into(),
+            plural,
+        };
+        Api::namespaced_with(self.client.clone(), "default", &resource)
+    }
+
+    /// The object as it stands, or null.
+    pub async fn get(&self, kind: &str, name: &str) -> Value {
+        let found = self.objects(kind).get_opt(name).await.expect("the API answers");
+        found.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"))
+    }
+
+    /// Waits, at most `limit` of paused time, until `holds` of the object.
+    pub async fn until(
+        &self,
+        kind: &str,
+        name: &str,
+        limit: Duration,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let object = self.get(kind, name).await;
+            if holds(&object) {
+                return object;
+            }
+            assert!(
+                begun.elapsed() < limit,
+                "{kind} {name} did not get there in {limit:?}: {object:#}\n{:#}",
+                self.control("log").await
+            );
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Waits until Ready is True.
+    pub async fn until_ready(&self, kind: &str, name: &str) -> Value {
+        self.until(kind, name, Duration::from_secs(3600), |object| condition(object, "Ready").0 == "True")
+            .await
+    }
+
+    /// Waits until Ready has this reason.
+    pub async fn until_reason(&self, kind: &str, name: &str, reason: &str) -> Value {
+        self.until(kind, name, Duration::from_secs(3600), |object| condition(object, "Ready").1 == reason)
+            .await
+    }
+
+    /// Waits until the object is gone.
+    pub async fn until_gone(&self, kind: &str, name: &str) {
+        self.until(kind, name, Duration::from_secs(7200), Value::is_null).await;
+    }
+
+    /// GET of the simulator's control plane.
+    pub async fn control(&self, path: &str) -> Value {
+        request(&self.cloud, "GET", &format!("/_sim/{path}"), None).await
+    }
+
+    /// PUT or POST to it.
+    pub async fn order(&self, method: &str, path: &str, body: Value) -> Value {
+        request(&self.cloud, method, &format!("/_sim/{path}"), Some(body)).await
+    }
+
+    /// GET of the API server's own paths.
+    pub async fn api_control(&self, path: &str) -> Value {
+        request(&self.api, "GET", path, None).await
+    }
+
+    /// PUT to the API server's own paths.
+    pub async fn api_order(&self, method: &str, path: &str, body: Value) -> Value {
+        request(&self.api, method, path, Some(body)).await
+    }
+
+    /// The cloud's resources of a sort (`disks`, `images`) that carry ownership tags: id, uid and the resource.
+    pub async fn owned(&self, sort: &str) -> Vec<(String, String, Value)> {
+        let state = self.control("state").await;
+        let all = state[sort].as_object().cloned().unwrap_or_default();
+        let uid = |resource: &Value| resource["tags"]["ecskms:uid"].as_str().map(str::to_owned);
+        all.into_iter().filter_map(|(id, resource)| Some((id, uid(&resource)?, resource))).collect()
+    }
+}
+
+/// Status and reason of a condition; empty words where there is none.
+pub fn condition(object: &Value, name: &str) -> (String, String) {
+    let list = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = list.into_iter().find(|condition| condition["type"] == name).unwrap_or_default();
+    let word = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+    (word("status"), word("reason"))
+}
+
+/// Message of a condition.
+pub fn message(object: &Value, name: &str) -> String {
+    let list = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = list.into_iter().find(|condition| condition["type"] == name).unwrap_or_default();
+    found["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A blank disk under the customer key that goes with its object.
+pub fn disk(name: &str) -> Value {
+    json!({
+        "apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedDisk", "metadata": {"name": name},
+        "spec": {"region": "cn-hangzhou", "zoneId": "cn-hangzhou-i", "key": {"id": KEY}, "sizeGiB": 40, "deletionPolicy": "Delete"},
+    })
+}
+
+/// An encrypted copy of the small image that goes with its object, snapshots included.
+pub fn image(name: &str) -> Value {
+    json!({
+        "apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedImage", "metadata": {"name": name},
+        "spec": {"region": "cn-hangzhou", "source": {"imageId": IMAGE}, "key": {"id": KEY}, "deletionPolicy": "Delete", "snapshotPolicy": "Delete"},
+    })
+}
+
+fn client(router: Router, gate: Arc<Gate>) -> Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (router, gate) = (router.clone(), gate.clone());
+        async move {
+            let reads = request.method() == http::Method::GET;
+            let name = (!reads).then(|| format!("{} {}", request.method(), request.uri().path()));
+            let effect =
+                async { router.oneshot(request.map(Body::new)).await.expect("a router does not fail") };
+            Ok::<_, std::convert::Infallible>(gate.pass(name, effect).await)
+        }
+    });
+    Client::new(service, "default")
+}
+
+async fn request(router: &Router, method: &str, path: &str, body: Option<Value>) -> Value {
+    let body = body.map_or(Body::empty(), |body| Body::from(body.to_string()));
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(body);
+    let response = router.clone().oneshot(request.expect("a request")).await.expect("a router does not fail");
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a whole body");
+    assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
+    serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+}
+
+/// How often each of the operator's ids stands in a list.
+pub fn count_by<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    items.into_iter().fold(BTreeMap::new(), |mut counts, item| {
+        *counts.entry(item).or_default() += 1;
+        counts
+    })
+}
