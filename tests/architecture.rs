@@ -172,7 +172,7 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.ends_with("/laws.rs")
+        self.path.ends_with("/tests.rs") || self.path.ends_with("/laws.rs") || self.path.contains("/laws/")
     }
 }
 

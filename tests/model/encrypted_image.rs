@@ -93,8 +93,8 @@ impl Subject for ImageSubject {
         true
     }
 
-    fn examples(budget: &Budget) -> Vec<Property<Protocol<ImageSubject>>> {
-        if budget.deletions == 0 {
+    fn examples(config: &Config) -> Vec<Property<Protocol<ImageSubject>>> {
+        if config.budget.deletions == 0 {
             return Vec::new();
         }
         vec![
@@ -140,24 +140,25 @@ fn one_process_survives_every_fault() {
         intrusions: 0,
     };
     let states = prove::<ImageSubject>("image, one process", Config { budget, ..calm() });
-    assert_eq!(states, 0);
+    assert_eq!(states, 1_049_172);
 }
 
 #[test]
 fn two_processes_without_election_make_one_image() {
     let budget = Budget { lost: 1, agings: 1, ..Budget::default() };
     let states = prove::<ImageSubject>("image, two processes", Config { processes: 2, budget, ..calm() });
-    assert_eq!(states, 0);
+    assert_eq!(states, 3_437_305);
 }
 
 #[test]
 fn wrong_protocols_are_rejected() {
     let budget = Budget { lost: 1, refusals: 1, agings: 1, deletions: 1, ..Budget::default() };
     let double = "never more than one resource";
-    let leak = &["no resource without its object", "nothing appears once the object is gone"];
+    let late = "nothing appears once the object is gone";
+    let leak = &["no resource without its object", late];
     let wrong = |flaw| Config { flaw, budget, ..calm() };
     refute::<ImageSubject>(Config { budget: Budget::default(), ..wrong(Flaw::Naive) }, &[double]);
-    refute::<ImageSubject>(wrong(Flaw::RefusalClears), &[double]);
+    refute::<ImageSubject>(wrong(Flaw::RefusalClears), &[double, late]);
     refute::<ImageSubject>(wrong(Flaw::FreshToken), &[double]);
     refute::<ImageSubject>(wrong(Flaw::DepartsById), leak);
     refute::<ImageSubject>(wrong(Flaw::LeavesOnceDeleted), leak);

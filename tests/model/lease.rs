@@ -239,7 +239,7 @@ fn at_most_one_candidate_believes_that_it_leads() {
     let checker = Election(Flaw::None).checker().threads(2).spawn_bfs().join();
     println!("lease: {} states", checker.unique_state_count());
     checker.assert_properties();
-    assert_eq!(checker.unique_state_count(), 0);
+    assert_eq!(checker.unique_state_count(), 2_268_698);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ecskms::decision::creation::Claim;
 use stateright::Property;
 
 use crate::protocol::{Config, Flaw, Protocol};
-use crate::world::{Budget, Held, Object, Pending, Recorded, Request, Resource, Snapshot, State, Verdict};
+use crate::world::{Held, Object, Pending, Recorded, Request, Resource, Snapshot, State, Verdict};
 
 /// What a kind lends to the model.
 pub trait Subject: Send + Sync + 'static {
@@ -19,7 +19,7 @@ pub trait Subject: Send + Sync + 'static {
     /// Whether the real report writes the id of such a resource into status.
     fn records(resource: &Resource) -> bool;
     /// What must happen somewhere: the effects that only this kind has.
-    fn examples(budget: &Budget) -> Vec<Property<Protocol<Self>>>
+    fn examples(config: &Config) -> Vec<Property<Protocol<Self>>>
     where
         Self: Sized;
 }

@@ -168,7 +168,7 @@ impl<S: Subject> Model for Protocol<S> {
         ];
         if self.config.flaw == Flaw::None {
             properties.extend(examples(&self.config.budget));
-            properties.extend(S::examples(&self.config.budget));
+            properties.extend(S::examples(&self.config));
         }
         properties
     }
