@@ -169,9 +169,36 @@ impl Cloud {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// All snapshots of the account that carry all of `tags`, in whatever state.
+    pub async fn snapshots_by_tags(
+        &self,
+        region: &str,
+        tags: &[(&str, &str)],
+    ) -> Result<Vec<Snapshot>, Error> {
+        const ACTION: &str = "DescribeSnapshots";
+        let mut filter = parameters([("MaxResults", SNAPSHOTS_PER_PAGE)]);
+        put_filter_tags(ACTION, &mut filter, tags)?;
+        let snapshots = self.walk(region, ACTION, filter, "Snapshots", "Snapshot", Snapshot::read).await?;
+        check_tags(ACTION, tags, snapshots.iter().map(|snapshot| &snapshot.tags))?;
+        Ok(unique(snapshots, |snapshot| snapshot.id.clone()))
+    }
+
+    /// Begins a snapshot of a disk; it takes over the disk's encryption and key.
+    pub async fn create_snapshot(&self, region: &str, parameters: &Parameters) -> Result<Created, Error> {
+        self.create(region, "CreateSnapshot", "SnapshotId", parameters).await
+    }
+
     /// Deletes a snapshot from which nothing was made.
     pub async fn delete_snapshot(&self, region: &str, id: &str) -> Result<(), Error> {
         self.change(region, "DeleteSnapshot", "SnapshotId", id).await
+    }
+
+    /// Deletes a snapshot from which a disk was made: the disk lives on, but can no longer be set back to it.
+    pub async fn delete_used_snapshot(&self, region: &str, id: &str) -> Result<(), Error> {
+        const ACTION: &str = "DeleteSnapshot";
+        check_id(Service::Ecs, ACTION, "SnapshotId", id)?;
+        let parameters = parameters([("RegionId", region), ("SnapshotId", id), ("Force", "true")]);
+        self.call(Service::Ecs, region, ACTION, parameters).await.map(drop)
     }
 
     /// At most [`super::gather::IDS_MAX`] disks by id, in one list.

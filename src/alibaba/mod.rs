@@ -9,6 +9,7 @@
 //! never retries (the reconciler does, because only it can look at the world first) and never decides
 //! anything about a resource.
 
+pub mod attachments;
 mod codes;
 pub mod credentials;
 pub mod ecs;
@@ -33,6 +34,7 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use attachments::DiskAmendment;
 pub use credentials::{Credentials, Source};
 pub use ecs::Created;
 pub use endpoint::Network;
