@@ -107,7 +107,7 @@ async fn a_disk_is_created_and_then_attached_with_few_calls_and_writes() {
     let (count, lines) = all_calls(&stage).await;
     println!("one attached disk: {count} cloud calls {lines:?}, {} writes", writes(&stage).await - before);
     assert_eq!(mutations(&process), ["CreateDisk", "AttachDisk"]);
-    assert!(count <= 16, "{lines:?}");
+    assert!(count <= 20, "{lines:?}");
     tokio::time::sleep(HOUR).await;
     // The test's own apply, then finalizer, intent with the place, Attaching, Ready, and two Events at most.
     assert!(writes(&stage).await - before <= 7, "{:#?}", process.gate.log());
@@ -278,6 +278,8 @@ async fn nothing_is_attached_while_the_key_is_disabled() {
     stage.apply(disk("one")).await;
     stage.until_ready("EncryptedDisk", "one").await;
     set(&stage, "key", KEY, json!({"state": "Disabled"})).await;
+    // What is known of a key is up to five seconds old.
+    tokio::time::sleep(Duration::from_secs(10)).await;
     stage.apply(at("one", RUNNING)).await;
     stage.until_reason("EncryptedDisk", "one", "KeyDisabled").await;
     stage.delete("EncryptedDisk", "one").await;
@@ -547,7 +549,7 @@ async fn play(stage: &Stage, context: &str) {
     while condition(&stage.get("EncryptedDisk", "one").await, "Ready").0 != "True" {
         watch_data(stage, context).await;
         assert!(begun.elapsed() < 4 * HOUR, "{context}: {:#}", stage.get("EncryptedDisk", "one").await);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! What runs here is the real decision; what surrounds it (API server, cloud, claims, the reconcile loop) is a mirror, kept
 //! small, in which every function names what it mirrors. HTTP, JSON and signatures are not part of it.
 
+mod disk_successor;
 mod encrypted_disk;
 mod encrypted_image;
 mod lease;

@@ -1,9 +1,11 @@
 //! Performs one mutation of an EncryptedDisk. Decides nothing.
 
 use super::api::EncryptedDisk;
-use super::decide::{Amendment, DiskEffect, Place, Role};
-use crate::alibaba::{self, DiskAmendment, DiskStatus};
-use crate::kind::{Fault, Owner, World, recorded_request};
+use super::decide::{Amendment, DiskEffect, DiskMachine, Place, Role};
+use super::observe::observe;
+use crate::alibaba::{self, DiskAmendment};
+use crate::decision::{Decision, Machine};
+use crate::kind::{Fault, Kind, Owner, World, recorded_request};
 
 /// Exactly one mutating call.
 pub async fn act(object: &EncryptedDisk, world: &World, effect: &DiskEffect) -> Result<(), Fault> {
@@ -78,33 +80,17 @@ async fn amend(object: &EncryptedDisk, world: &World, id: &str, amendment: &Amen
     Ok(world.cloud.tag_disk(&object.spec.region, id, &tags).await?)
 }
 
-/// Reads both disks once more, because this cannot be taken back: the source must be free, and its successor encrypted.
+/// Reads everything once more and asks the same question again, because this cannot be taken back and a process may have been
+/// paused since its decision: the source must be free and unchanged, and its successor encrypted in its place.
 async fn retire(object: &EncryptedDisk, world: &World, id: &str) -> Result<(), Fault> {
     verify_source(object, id)?;
-    let region = &object.spec.region;
-    let status = object.status.as_ref();
-    let successor = status.and_then(|status| status.disk_id.as_deref()).unwrap_or_default();
-    let key = status.and_then(|status| status.key_id.as_deref());
-    let found = verify_ours(object, world, successor).await?;
-    let proven = found.is_some_and(|disk| {
-        let service = object.spec.key.service == Some(true) && disk.kms_key_id.is_none();
-        disk.encrypted && (service || key.is_some_and(|key| names_key(&disk, key)))
-    });
-    if !proven {
-        return Err(Fault::conflict("the successor does not show its key any more; looking again"));
+    let desired = object.desired().map_err(|invalid| Fault::conflict(&invalid.message))?;
+    let observed = observe(object, &desired, world).await?;
+    let again = DiskMachine::decide(&desired, &observed);
+    if again != Decision::Do(DiskEffect::RetireSource { id: id.to_owned() }) {
+        return Err(Fault::conflict("the source disk may not be deleted any more; looking again"));
     }
-    match world.cloud.disk(region, id).await? {
-        None => Ok(()),
-        Some(source) if source.status == DiskStatus::Available && source.instance_id.is_none() => {
-            gone(world.cloud.delete_disk(region, id).await)
-        }
-        Some(_) => Err(Fault::conflict("the source disk is attached again; looking again")),
-    }
-}
-
-fn names_key(disk: &alibaba::Disk, key: &str) -> bool {
-    let shown = disk.kms_key_id.as_deref().unwrap_or_default();
-    shown == key || shown.rsplit('/').next() == Some(key)
+    gone(world.cloud.delete_disk(&object.spec.region, id).await)
 }
 
 /// What is gone already is as good as removed.

@@ -237,7 +237,7 @@ fn keep(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Decision<DiskEffec
     if !wanted.manage {
         return Decision::Settled;
     }
-    let next = succession::before_service(wanted, observed, disk)
+    let next = succession::before_service(wanted, observed)
         .or_else(|| placement::place(observed, disk))
         .or_else(|| improve(wanted, observed, disk))
         .or_else(|| succession::conclude(wanted, observed));

@@ -33,7 +33,5 @@ fn as_described(wanted: &Wanted, observed: &Observed, disk: &Disk) -> bool {
         Target::Pending => false,
         Target::At(place, _) => attached == Some(&place.instance) && disk.state == DiskState::InUse,
     };
-    wanted.size_gib.is_none_or(|size| disk.size_gib >= size)
-        && in_place
-        && is_concluded(wanted, observed, disk)
+    wanted.size_gib.is_none_or(|size| disk.size_gib >= size) && in_place && is_concluded(wanted, observed)
 }

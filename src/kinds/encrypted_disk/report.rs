@@ -69,7 +69,9 @@ fn remember_places(
     if heritage.place_is_given {
         status.source_attachment = None;
     } else if let (Some(origin), false) = (&heritage.origin, heritage.replaced) {
-        status.source_attachment = origin.place.clone().map(record).or(status.source_attachment.take());
+        // A disk on its way from its instance has already lost what became of it there.
+        let attached = origin.place.clone().filter(|_| origin.state == DiskState::InUse);
+        status.source_attachment = attached.map(record).or(status.source_attachment.take());
     }
     let verified = matches!(decision, Decision::Settled | Decision::Do(DiskEffect::Note(Noted::Replaced)));
     if let Some(succession) = wanted.succession.as_ref().filter(|_| verified && wanted.manage) {

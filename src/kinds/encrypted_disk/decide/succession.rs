@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Disk, DiskEffect, DiskState, Noted, Observed, Place, Role, Wanted};
+use super::{DiskEffect, DiskState, Noted, Observed, Place, Role, Wanted};
 use crate::decision::key::Protection;
 use crate::decision::{Decision, Reason, Take};
 
@@ -193,15 +193,11 @@ fn is_stale(heritage: &Heritage) -> bool {
     heritage.origin.as_ref().is_some_and(|origin| origin.place.is_some() || origin.since == Since::Touched)
 }
 
-/// Until the successor is in service: nothing may have been written to the source since its snapshot.
-pub(super) fn before_service(
-    wanted: &Wanted,
-    observed: &Observed,
-    disk: &Disk,
-) -> Option<Decision<DiskEffect>> {
+/// Until the successor was verified in its place: nothing may have been written to the source since its snapshot. Also once it
+/// is attached, because somebody may have been faster while it was.
+pub(super) fn before_service(wanted: &Wanted, observed: &Observed) -> Option<Decision<DiskEffect>> {
     let heritage = &observed.heritage;
-    let serves = heritage.replaced || disk.attached_to.is_some();
-    if wanted.succession.is_none() || serves {
+    if wanted.succession.is_none() || heritage.replaced {
         return None;
     }
     if heritage.snapshot().is_none() {
@@ -236,7 +232,7 @@ pub(super) fn conclude(wanted: &Wanted, observed: &Observed) -> Option<Decision<
 }
 
 /// Whether the promise of the succession holds: the source is replaced, and gone with its snapshot if that was asked for.
-pub fn is_concluded(wanted: &Wanted, observed: &Observed, disk: &Disk) -> bool {
+pub fn is_concluded(wanted: &Wanted, observed: &Observed) -> bool {
     let heritage = &observed.heritage;
     match &wanted.succession {
         None => true,
@@ -245,7 +241,7 @@ pub fn is_concluded(wanted: &Wanted, observed: &Observed, disk: &Disk) -> bool {
         }
         Some(_) => {
             let provable = heritage.snapshot().is_some() && !is_stale(heritage);
-            heritage.replaced || disk.attached_to.is_some() || provable
+            heritage.replaced || provable
         }
     }
 }

@@ -28,7 +28,8 @@ pub(super) async fn target(look: &Look<'_>, wanted: &Wanted, observed: &Observed
             None => return Ok(Target::Pending),
         },
         None => {
-            let present = heritage.origin.as_ref().and_then(|origin| origin.place.clone());
+            let attached = heritage.origin.as_ref().filter(|origin| origin.state == DiskState::InUse);
+            let present = attached.and_then(|origin| origin.place.clone());
             match present.filter(|_| !heritage.replaced).or(heritage.origin_place.clone()) {
                 Some(place) if wanted.succession.is_some() => place,
                 _ => return Ok(Target::Nowhere),
