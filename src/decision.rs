@@ -34,6 +34,18 @@ pub trait Effect: Clone + Eq + Hash + fmt::Debug + Send + Sync {
     ///
     /// The engine performs these itself, as one compare-and-swap status write; `Kind::act` performs all the others.
     fn claim(&self) -> Option<Take>;
+    /// The role of the resource that the claim is for, in kinds that create more than one sort; part of the ClientToken.
+    ///
+    /// All roles of an object share its one recorded intent and its one count of attempts.
+    fn role(&self) -> Option<&'static str> {
+        None
+    }
+    /// True for the effects that only write down what is about to be done, so that a crash cannot forget it.
+    ///
+    /// The engine performs these itself, as one compare-and-swap write of the report, and looks again.
+    fn notes(&self) -> bool {
+        false
+    }
     /// What status says while the effect is under way.
     fn reason(&self) -> Reason;
     /// A short stable name for logs, spans and metric labels.

@@ -108,6 +108,10 @@ pub struct TagValue(#[schemars(length(max = 128))] pub String);
 pub struct IntentRecord {
     /// Number of the creation attempt, from 1; each attempt has its own ClientToken.
     pub attempt: u32,
+    /// What is created, in kinds that create more than one sort of resource; absent for the kind's own resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub role: Option<String>,
     /// How often the request may have been sent, counted before each send.
     pub sends: u32,
     /// How many sends were definitely answered.

@@ -169,9 +169,36 @@ impl Cloud {
         Ok(found.into_iter().flatten().collect())
     }
 
+    /// All snapshots of the account that carry all of `tags`, in whatever state.
+    pub async fn snapshots_by_tags(
+        &self,
+        region: &str,
+        tags: &[(&str, &str)],
+    ) -> Result<Vec<Snapshot>, Error> {
+        const ACTION: &str = "DescribeSnapshots";
+        let mut filter = parameters([("MaxResults", SNAPSHOTS_PER_PAGE)]);
+        put_filter_tags(ACTION, &mut filter, tags)?;
+        let snapshots = self.walk(region, ACTION, filter, "Snapshots", "Snapshot", Snapshot::read).await?;
+        check_tags(ACTION, tags, snapshots.iter().map(|snapshot| &snapshot.tags))?;
+        Ok(unique(snapshots, |snapshot| snapshot.id.clone()))
+    }
+
+    /// Begins a snapshot of a disk; it takes over the disk's encryption and key.
+    pub async fn create_snapshot(&self, region: &str, parameters: &Parameters) -> Result<Created, Error> {
+        self.create(region, "CreateSnapshot", "SnapshotId", parameters).await
+    }
+
     /// Deletes a snapshot from which nothing was made.
     pub async fn delete_snapshot(&self, region: &str, id: &str) -> Result<(), Error> {
         self.change(region, "DeleteSnapshot", "SnapshotId", id).await
+    }
+
+    /// Deletes a snapshot from which a disk was made: the disk lives on, but can no longer be set back to it.
+    pub async fn delete_used_snapshot(&self, region: &str, id: &str) -> Result<(), Error> {
+        const ACTION: &str = "DeleteSnapshot";
+        check_id(Service::Ecs, ACTION, "SnapshotId", id)?;
+        let parameters = parameters([("RegionId", region), ("SnapshotId", id), ("Force", "true")]);
+        self.call(Service::Ecs, region, ACTION, parameters).await.map(drop)
     }
 
     /// At most [`super::gather::IDS_MAX`] disks by id, in one list.
@@ -225,7 +252,7 @@ impl Cloud {
     }
 
     /// Every page of a list that goes on with tokens.
-    async fn walk<T>(
+    pub(super) async fn walk<T>(
         &self,
         region: &str,
         action: &'static str,
@@ -255,7 +282,7 @@ impl Cloud {
         Err(too_many_pages(action))
     }
 
-    async fn create(
+    pub(super) async fn create(
         &self,
         region: &str,
         action: &'static str,
@@ -275,7 +302,7 @@ impl Cloud {
         Ok(Created { id, request_id: reply.request_id })
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         region: &str,
         action: &'static str,
@@ -289,7 +316,7 @@ impl Cloud {
     }
 }
 
-fn put_filter_tags(
+pub(super) fn put_filter_tags(
     action: &'static str,
     filter: &mut Parameters,
     tags: &[(&str, &str)],
@@ -307,7 +334,7 @@ fn put_filter_tags(
 
 /// A list that contains what was not asked for was not filtered. It is an error rather than filtered again: a
 /// reply that ignores the question may as well have left something out.
-fn check_tags<'a>(
+pub(super) fn check_tags<'a>(
     action: &'static str,
     asked: &[(&str, &str)],
     mut found: impl Iterator<Item = &'a BTreeMap<String, String>>,
@@ -323,12 +350,12 @@ fn check_tags<'a>(
 }
 
 /// A page that moves while it is read can show an item twice.
-fn unique<T>(items: Vec<T>, id: impl Fn(&T) -> String) -> Vec<T> {
+pub(super) fn unique<T>(items: Vec<T>, id: impl Fn(&T) -> String) -> Vec<T> {
     let mut seen = BTreeSet::new();
     items.into_iter().filter(|item| seen.insert(id(item))).collect()
 }
 
-fn refuse(action: &'static str, text: &str) -> Error {
+pub(super) fn refuse(action: &'static str, text: &str) -> Error {
     Error::local(Service::Ecs, action, local::INVALID_PARAMETERS, text)
 }
 

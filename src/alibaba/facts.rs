@@ -146,6 +146,12 @@ pub struct Disk {
     pub portable: Option<bool>,
     /// UTC, as the cloud writes it.
     pub creation_time: Option<String>,
+    /// When it was last attached to an instance; UTC, as the cloud writes it.
+    pub attached_time: Option<String>,
+    /// When it was last detached from an instance; UTC, as the cloud writes it.
+    pub detached_time: Option<String>,
+    /// As in the console; empty if the reply does not say.
+    pub description: String,
 }
 
 /// A snapshot as DescribeSnapshots shows it.
@@ -169,6 +175,8 @@ pub struct Snapshot {
     pub tags: BTreeMap<String, String>,
     /// `image`, `disk`, `image_disk` or `none`: what was made of it.
     pub usage: Option<String>,
+    /// UTC, as the cloud writes it.
+    pub creation_time: Option<String>,
 }
 
 impl Image {
@@ -227,6 +235,9 @@ impl Disk {
             delete_auto_snapshot: fields.flag("DeleteAutoSnapshot"),
             portable: fields.flag("Portable"),
             creation_time: fields.text("CreationTime"),
+            attached_time: fields.text("AttachedTime"),
+            detached_time: fields.text("DetachedTime"),
+            description: fields.text("Description").unwrap_or_default(),
         })
     }
 }
@@ -243,6 +254,7 @@ impl Snapshot {
             progress: fields.percent("Progress"),
             tags: fields.tags(),
             usage: fields.text("Usage"),
+            creation_time: fields.text("CreationTime"),
         })
     }
 }

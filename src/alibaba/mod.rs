@@ -9,6 +9,7 @@
 //! never retries (the reconciler does, because only it can look at the world first) and never decides
 //! anything about a resource.
 
+pub mod attachments;
 mod codes;
 pub mod credentials;
 pub mod ecs;
@@ -17,6 +18,8 @@ pub mod error;
 pub mod facts;
 pub mod gateway;
 mod gather;
+pub mod instance_facts;
+pub mod instances;
 pub mod kms;
 mod ledger;
 mod memory;
@@ -31,12 +34,15 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
+pub use attachments::DiskAmendment;
 pub use credentials::{Credentials, Source};
 pub use ecs::Created;
 pub use endpoint::Network;
 pub use error::{Class, Error};
 pub use facts::{Disk, DiskKind, DiskMapping, DiskStatus, Image, ImageStatus, Snapshot, SnapshotStatus};
 pub use gateway::{Cloud, Settings};
+pub use instance_facts::{BatchOutcome, Instance, InstanceStatus};
+pub use instances::InstanceChange;
 pub use kms::{Key, KeyState};
 pub use ram::EcsRole;
 pub use request::{Parameters, Service};

@@ -63,6 +63,12 @@ reasons! {
     Settling => Time,
     /// The resource is being removed.
     Deleting => Time,
+    /// The disk is on its way to an instance.
+    Attaching => Time,
+    /// The disk, or the one that it replaces, is on its way from an instance.
+    Detaching => Time,
+    /// The last snapshot of the source disk is being taken.
+    Snapshotting => Time,
     /// Something that this object needs is not ready yet; the message names it.
     DependencyNotReady => Time,
     /// The cloud asked for fewer calls; the operator waits for the next window.
@@ -79,10 +85,18 @@ reasons! {
     ImmutableFieldChanged => Object,
     /// The cloud refused the request for good; the message carries its code.
     RequestRefused => Object,
+    /// Everything is checked and nothing is done yet: the source disk is replaced once `spec.cutover` allows it.
+    CutoverPending => Object,
     /// The source image is larger than 500 GiB, which needs a ticket with Alibaba Cloud.
     SourceTooLarge => Object,
-    /// The source image or snapshot does not exist in the region, or is not ours to use.
+    /// The source image, snapshot or disk does not exist in the region, or is not ours to use.
     SourceNotFound => Outside,
+    /// The source disk was attached again after its last snapshot, so that its copy may lack what was written since.
+    SourceChanged => Outside,
+    /// The instance that the disk should be attached to does not exist in the region, or the operator may not see it.
+    InstanceNotFound => Outside,
+    /// The disk is attached to an instance that this object did not ask for; it is not taken away from there.
+    AttachedElsewhere => Outside,
     /// The key does not exist in the region.
     KeyNotFound => Outside,
     /// The key is disabled.

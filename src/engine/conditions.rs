@@ -38,7 +38,8 @@ impl Standing {
 
     /// Blocked: Ready is False, and Stalled unless somebody asked for the standstill.
     pub fn blocked(reason: Reason) -> Standing {
-        let stalled = reason != Reason::Suspended && matches!(reason.mover(), Mover::Object | Mover::Outside);
+        let asked_for = matches!(reason, Reason::Suspended | Reason::CutoverPending);
+        let stalled = !asked_for && matches!(reason.mover(), Mover::Object | Mover::Outside);
         Standing { ready: Truth::False, reason, reconciling: false, stalled }
     }
 
@@ -149,5 +150,6 @@ mod tests {
         assert!(!Standing::of_fault(&fault(FaultClass::Throttled, Reason::Throttled)).stalled);
         assert!(Standing::of_fault(&fault(FaultClass::Denied, Reason::AccessDenied)).stalled);
         assert!(!Standing::blocked(Reason::Suspended).stalled);
+        assert!(!Standing::blocked(Reason::CutoverPending).stalled);
     }
 }

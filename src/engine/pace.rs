@@ -48,6 +48,8 @@ pub fn pace(outcome: &Outcome, failures: u32) -> Pace {
         Outcome::Waiting(WaitPace::Seconds) => seconds(2),
         Outcome::Waiting(WaitPace::Minutes) => seconds(15),
         Outcome::Waiting(WaitPace::Patient) => seconds(60),
+        // Nothing is wrong, so what is said of the key and the source must stay true.
+        Outcome::Blocked(Reason::CutoverPending) => Pace::After(RESYNC),
         Outcome::Blocked(reason) => match reason.mover() {
             Mover::Object => Pace::OnChange,
             Mover::Outside | Mover::Nobody | Mover::Time => seconds(60),
@@ -88,6 +90,7 @@ mod tests {
     #[test]
     fn an_object_that_only_its_author_can_mend_is_left_alone() {
         assert_eq!(pace(&Outcome::Blocked(Reason::InvalidSpec), 0), Pace::OnChange);
+        assert_eq!(pace(&Outcome::Blocked(Reason::CutoverPending), 0), Pace::After(RESYNC));
         assert_eq!(pace(&Outcome::Blocked(Reason::KeyDisabled), 0), Pace::After(Duration::from_secs(60)));
     }
 

@@ -105,10 +105,13 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
         Decision::Do(effect) => match effect.claim() {
             Some(take) => {
                 let taken = Instant::now();
-                let record = take_claim(object, take, ctx, |owner, attempt| {
+                let record = take_claim(object, take, effect.role(), ctx, |owner, attempt| {
                     object.request(&desired, &observed, owner, attempt)
                 })?;
                 claim(object, ctx, &decision, report, record, taken).await.map(Box::new).map(Next::Again)
+            }
+            None if effect.notes() => {
+                note(object, ctx, &decision, report).await.map(Box::new).map(Next::Again)
             }
             None => {
                 ctx.metrics.count_effect(&K::kind(&()), effect.name());
@@ -144,6 +147,7 @@ fn needs_finalizer<K: Kind, E: Effect>(object: &K, decision: &Decision<E>) -> bo
 fn take_claim<K: Kind>(
     object: &K,
     take: Take,
+    role: Option<&str>,
     ctx: &Context<K>,
     request: impl FnOnce(&Owner, u32) -> std::collections::BTreeMap<String, String>,
 ) -> Result<IntentRecord, Fault> {
@@ -152,8 +156,16 @@ fn take_claim<K: Kind>(
     let recorded = object.status().and_then(|status| status.shared().intent.clone());
     match (take, recorded) {
         (Take::Record { attempt }, _) => {
-            let parameters = request(&owner, attempt);
-            Ok(IntentRecord { attempt, sends: 1, answered: 0, accepted: false, recorded_at, parameters })
+            let (parameters, role) = (request(&owner, attempt), role.map(str::to_owned));
+            Ok(IntentRecord {
+                attempt,
+                role,
+                sends: 1,
+                answered: 0,
+                accepted: false,
+                recorded_at,
+                parameters,
+            })
         }
         (Take::Replay { attempt }, Some(mut record)) if record.attempt == attempt => {
             record_answer(&mut record, ctx, &owner.uid);
@@ -181,6 +193,20 @@ async fn claim<K: Kind>(
     let written = write_status(object, ctx, &status).await?;
     ctx.world.claims.open(uid, attempt, taken);
     Ok(written)
+}
+
+/// Writes down what is about to be done, by compare-and-swap, and returns the object that says so.
+async fn note<K: Kind>(
+    object: &K,
+    ctx: &Context<K>,
+    decision: &Decision<EffectOf<K>>,
+    report: Report<K::Status>,
+) -> Result<K, Fault> {
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    if let Some(record) = &mut status.shared_mut().intent {
+        record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
+    }
+    write_status(object, ctx, &status).await
 }
 
 /// Writes what was seen, if it says anything new. What this process knows of answered sends rides along.

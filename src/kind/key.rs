@@ -9,6 +9,21 @@ use crate::decision::key::KeyFact;
 const KEY_SPECS: [&str; 2] = ["Aliyun_AES_256", "Aliyun_SM4"];
 
 impl World {
+    /// What an alias names now, if that is not the key that status has pinned: somebody pointed it elsewhere.
+    ///
+    /// Only told, never followed; so a reading that fails is left for the next round.
+    pub async fn repointed(&self, region: &str, key: &str, pinned: Option<&str>) -> Option<String> {
+        let (alias, pinned) = (key.strip_prefix("alias/")?, pinned?);
+        if alias.starts_with("acs/") {
+            return None;
+        }
+        match self.cloud.key(region, key).await {
+            Ok(Some(found)) => (found.id != pinned).then_some(found.id),
+            Ok(None) => Some("no key".to_owned()),
+            Err(_) => None,
+        }
+    }
+
     /// The key as it stands now. `pinned` is the id that status remembers: an alias is resolved once.
     pub async fn key_fact(
         &self,

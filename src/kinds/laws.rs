@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
-use super::encrypted_disk::decide::DiskEffect;
+use super::encrypted_disk::decide::{DiskEffect, Role};
 use super::{EncryptedDisk, EncryptedImage, Visitor};
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
@@ -179,7 +179,8 @@ fn images_keep_the_laws() {
 #[test]
 fn deciders_that_break_a_law_are_noticed() {
     let subject = encrypted_disk::subject();
-    let eager: Decider<EncryptedDisk> = |_, _| Decision::Do(DiskEffect::Claim(Take::Record { attempt: 1 }));
+    let eager: Decider<EncryptedDisk> =
+        |_, _| Decision::Do(DiskEffect::Claim(Role::Disk, Take::Record { attempt: 1 }));
     assert!(broken_law(&subject, eager).is_some());
     let content: Decider<EncryptedDisk> = |_, _| Decision::Settled;
     assert!(broken_law(&subject, content).is_some_and(|law| law.contains("promise")));

@@ -63,6 +63,15 @@ DISK = manifest("EncryptedDisk", "disk", zoneId="cn-hangzhou-i", sizeGiB=40)
 RESTORED = manifest(
     "EncryptedDisk", "restored", zoneId="cn-hangzhou-i", source={"snapshotId": "s-bp1plain20g000000001"}
 )
+ATTACHED = manifest(
+    "EncryptedDisk", "attached", zoneId="cn-hangzhou-i", sizeGiB=20,
+    attachment={"instanceId": "i-bp1web000000000000a1"},
+)
+# Replaces a disk that is in use, and retires it: that takes every action on disks and snapshots.
+SUCCESSOR = manifest(
+    "EncryptedDisk", "successor", zoneId="cn-hangzhou-i", source={"diskId": "d-bp1webdata0000000003"},
+    cutover="Now", retireSource=True,
+)
 IMAGE = image("image", "m-bp1app20g00000000002")
 # Deleted while it is still being copied: that takes CancelCopyImage.
 CANCELLED = image("cancelled", "m-bp1web40g00000000001")
@@ -155,9 +164,12 @@ def work(world, cloud):
     """Everything that the operator can do: create, resize, copy, cancel, delete."""
     world.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy"))
     world.kubectl("wait", "--for=condition=Established", "crd", "--all")
-    world.apply(DISK, RESTORED, IMAGE)
+    world.apply(DISK, RESTORED, ATTACHED, SUCCESSOR, IMAGE)
     world.kubectl("wait", "--for=condition=Ready", "ecskms", "--all", "--timeout=80s")
-    world.kubectl("patch", "encrypteddisk", "disk", "--type=merge", "-p", '{"spec":{"sizeGiB":80}}')
+    named = '{"spec":{"sizeGiB":80,"diskName":"renamed","tags":{"team":"shop"}}}'
+    world.kubectl("patch", "encrypteddisk", "disk", "--type=merge", "-p", named)
+    until("another name", lambda: "renamed" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
+    until("a new tag", lambda: '"team": "shop"' in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     until("a disk of 80 GiB", lambda: "80" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     # From here on the cloud is slow: the copy must still be running when its object is deleted.
     call(f"{cloud}/_sim/clock", {"scale": 2})
@@ -229,8 +241,10 @@ def judge_account(counters, judge):
         if code.startswith(("Forbidden.RAM", "Forbidden.NoPermission", "NoPermission"))
     ]
     judge("no call was denied", denials)
+    # Many at once are for an emergency; the work here is that of one object at a time.
+    batches = {"StartInstances", "StopInstances"}
     allowed = {action.split(":")[1] for statement in policy()["Statement"] for action in statement["Action"]}
-    judge("no allowed action lies idle", sorted(allowed - {name.split(":")[-1] for name in called}))
+    judge("no allowed action lies idle", sorted(allowed - batches - {name.split(":")[-1] for name in called}))
 
 
 def judge_cluster(stats, judge):

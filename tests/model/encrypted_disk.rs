@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use ecskms::decision::key::{KeyFact, Protection};
 use ecskms::decision::{Decision, Machine, Reason, Take};
 use ecskms::kinds::encrypted_disk::decide::{
-    Desired, Disk, DiskEffect, DiskMachine, DiskState, Observed, SourceFact, Wanted,
+    Amendment, Desired, Disk, DiskEffect, DiskMachine, DiskState, Heritage, Observed, Role, SourceFact,
+    Target, Wanted,
 };
 use ecskms::kinds::encrypted_disk::promise;
 use stateright::Property;
@@ -34,6 +35,8 @@ fn observed(view: &View) -> Observed {
         state: if resource.done { DiskState::Available } else { DiskState::Creating },
         protection: Protection::Exact,
         attached_to: None,
+        delete_with_instance: false,
+        amendment: Amendment::default(),
         size_gib: if resource.large { LARGE_GIB } else { SMALL_GIB },
         own: true,
         status: String::new(),
@@ -47,6 +50,11 @@ fn observed(view: &View) -> Observed {
         creation: view.creation.clone(),
         refusal: view.object.refused.then_some(Reason::RequestRefused),
         namesake: None,
+        repointed: None,
+        role: Role::Disk,
+        target: Target::Nowhere,
+        placed: None,
+        heritage: Heritage::default(),
     }
 }
 
@@ -61,15 +69,16 @@ fn attempt(number: u32) -> u8 {
 impl Subject for DiskSubject {
     fn decide(view: &View) -> Verdict {
         match DiskMachine::decide(&desired(view), &observed(view)) {
-            Decision::Do(DiskEffect::Claim(Take::Record { attempt: number })) => {
+            Decision::Do(DiskEffect::Claim(_, Take::Record { attempt: number })) => {
                 Verdict::Record(attempt(number))
             }
-            Decision::Do(DiskEffect::Claim(Take::Replay { attempt: number })) => {
+            Decision::Do(DiskEffect::Claim(_, Take::Replay { attempt: number })) => {
                 Verdict::Replay(attempt(number))
             }
-            Decision::Do(DiskEffect::Create { attempt: number }) => Verdict::Send(attempt(number)),
+            Decision::Do(DiskEffect::Create { attempt: number, .. }) => Verdict::Send(attempt(number)),
             Decision::Do(DiskEffect::Resize { id, .. }) => Verdict::Grow(number(&id)),
             Decision::Do(DiskEffect::Delete { id }) => Verdict::Remove(number(&id)),
+            Decision::Do(other) => unreachable!("this world has no instances and no source: {other:?}"),
             Decision::Settled if view.object.deleting => Verdict::Leave,
             Decision::Settled => Verdict::Settled,
             Decision::Wait(_) => Verdict::Wait,

@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "the size of what was explored is a figure that is reported")]
 
+mod disk_successor;
 mod encrypted_disk;
 mod encrypted_image;
 mod lease;

@@ -201,3 +201,53 @@ async fn sizes_only_grow() {
     client.ok("ResizeDisk", &[("DiskId", disk), ("NewSize", "21")]).await;
     assert_eq!(client.disk(disk).await.expect("there")["Size"], 21);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_tells_when_it_was_attached_and_detached_last() {
+    let client = client();
+    let disk = "d-bp1webdata0000000003";
+    let pair = [("InstanceId", MACHINE), ("DiskId", disk)];
+    let times = async || {
+        let seen = client.disk(disk).await.expect("there");
+        let text = |name: &str| seen[name].as_str().expect("text").to_string();
+        (text("AttachedTime"), text("DetachedTime"))
+    };
+    let (born, never) = times().await;
+    assert_eq!(never, "", "it was never detached");
+    pass(60).await;
+    client.ok("DetachDisk", &pair).await;
+    pass(13).await;
+    let (attached, detached) = times().await;
+    assert_eq!(attached, born);
+    // A disk that was attached once can be snapshotted while it is free, and the snapshot is younger than the detachment.
+    pass(10).await;
+    let made = client.ok("CreateSnapshot", &pair[1..]).await;
+    let snapshot = client.snapshot(made["SnapshotId"].as_str().expect("an id")).await.expect("there");
+    assert!(snapshot["CreationTime"].as_str() > Some(&detached), "{snapshot} {detached}");
+    client.refused(403, "IncorrectDiskStatus.CreatingSnapshot", "CreateSnapshot", &pair[1..]).await;
+    client.refused(403, "DiskCreatingSnapshot", "DeleteDisk", &pair[1..]).await;
+    client.ok("AttachDisk", &pair).await;
+    pass(7).await;
+    let (again, kept) = times().await;
+    assert!(again > detached && kept == detached, "{again} {kept}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_are_permitted_by_the_sort_of_what_is_tagged() {
+    let client = client();
+    let policy = json!({"Version": "1", "Statement": [
+        {"Effect": "Allow", "Action": "ecs:TagResources", "Resource": "acs:ecs:*:*:disk/*"}]});
+    client.settings(json!({ "limitedPolicy": policy })).await;
+    let limited = client.limited();
+    let tag = |sort: &'static str, id: &'static str| {
+        [
+            ("RegionId", REGION),
+            ("ResourceType", sort),
+            ("ResourceId.1", id),
+            ("Tag.1.Key", "team"),
+            ("Tag.1.Value", "a"),
+        ]
+    };
+    limited.ok("TagResources", &tag("disk", "d-bp1archive0000000001")).await;
+    limited.refused(403, "Forbidden.RAM", "TagResources", &tag("instance", MACHINE)).await;
+}

@@ -77,6 +77,13 @@ use crate::resource::{
         description = "Age of the object."
     ),
     printcolumn(
+        name = "Phase",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.phase",
+        description = "Which step is under way."
+    ),
+    printcolumn(
         name = "Message",
         type_ = "string",
         priority = 1,
@@ -133,7 +140,17 @@ use crate::resource::{
     validation = Rule::new(
             "!has(self.performanceLevel) || !has(self.category) || self.category == 'cloud_essd'"
         )
-        .message("performanceLevel needs category cloud_essd")
+        .message("performanceLevel needs category cloud_essd"),
+    validation = Rule::new(
+            "!has(self.cutover) || (has(self.source) && has(self.source.diskId))"
+        )
+        .message("cutover needs source.diskId"),
+    validation = Rule::new(
+            "!has(self.retireSource) || !self.retireSource || (has(self.source) && has(self.source.diskId))"
+        )
+        .message("retireSource needs source.diskId"),
+    validation = Rule::new("!has(self.adopt) || !has(self.source) || !has(self.source.diskId)")
+        .message("adopt and source.diskId exclude each other: one takes a disk over, the other makes one")
 )]
 pub struct EncryptedDiskSpec {
     /// Whose account; the operator's own credentials where it is left out. Cannot change.
@@ -155,14 +172,30 @@ pub struct EncryptedDiskSpec {
     /// Performance level of a cloud_essd disk. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performance_level: Option<PerformanceLevel>,
-    /// Size in GiB. Required for a blank disk; with a snapshot, at least the snapshot's size, which is also
-    /// the default. Can only grow.
+    /// Size in GiB. Required for a blank disk; with a source, at least the source's size, which is also the
+    /// default. Can only grow.
     #[serde(default, rename = "sizeGiB", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65536))]
     pub size_gib: Option<u32>,
     /// What the disk starts with; blank where it is left out. Cannot change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<DiskSource>,
+    /// With source.diskId only: when the encrypted successor takes the place of the source disk. Manual, the
+    /// default: everything is checked and nothing is done. WhenDetached: as soon as somebody has detached the
+    /// source disk. Now: the operator detaches it itself; unmount it first. The successor is made of a
+    /// snapshot that is always taken after the detachment, so that no write is missing from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<Cutover>,
+    /// With source.diskId only. True: once the successor is verified in its place, delete the source disk,
+    /// unless somebody attached it again meanwhile, and then the snapshot that the operator took. False:
+    /// keep both.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retire_source: bool,
+    /// The instance that should have the disk. May change: the disk is then detached and attached anew.
+    /// Where it is left out, a disk that the operator attached is detached, one that somebody else attached
+    /// stays where it is, and the successor of a disk takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<DiskAttachment>,
     /// Name of the disk in the console: 2 to 128 characters. Default: `ecskms-`, the object's namespace and
     /// its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,13 +237,60 @@ pub struct EncryptedDiskSpec {
     pub suspend: bool,
 }
 
-/// What a disk starts with.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// What a disk starts with: exactly one of `snapshotId` and `diskId`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.snapshotId) != has(self.diskId)")
+    .message("exactly one of snapshotId and diskId must be set"))]
 pub struct DiskSource {
     /// A snapshot in the same region, plain or encrypted, under whichever key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 64), regex(pattern = r"^s-[a-z0-9]+$"))]
-    pub snapshot_id: String,
+    pub snapshot_id: Option<String>,
+    /// An existing data disk in the same zone, plain or under another key, of which this disk becomes the
+    /// encrypted successor. It is only detached if cutover is Now, and only deleted if retireSource is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 64), regex(pattern = r"^d-[a-z0-9]+$"))]
+    pub disk_id: Option<String>,
+}
+
+/// When the successor takes the place of its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Cutover {
+    /// Not before this field says otherwise.
+    #[default]
+    Manual,
+    /// Once somebody has detached the source disk.
+    WhenDetached,
+    /// At once: the operator detaches the source disk.
+    Now,
+}
+
+/// The instance that should have the disk: exactly one of `instanceRef` and `instanceId`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.instanceRef) != has(self.instanceId)")
+    .message("exactly one of instanceRef and instanceId must be set"))]
+pub struct DiskAttachment {
+    /// An EncryptedInstance in the namespace of this object; waited for until it has its instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_ref: Option<InstanceReference>,
+    /// Id of an instance in the zone of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 3, max = 64), regex(pattern = r"^i-[a-z0-9]+$"))]
+    pub instance_id: Option<String>,
+    /// True: the disk is deleted with its instance. False, the default: it is detached and stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delete_with_instance: bool,
+}
+
+/// An EncryptedInstance in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// Category of a disk, in the words of the ECS API.
@@ -276,6 +356,45 @@ impl PerformanceLevel {
     }
 }
 
+/// An instance, and whether the disk goes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Id of the instance.
+    #[schemars(length(max = 64))]
+    pub instance_id: String,
+    /// Whether the disk is deleted with the instance.
+    #[serde(default)]
+    pub delete_with_instance: bool,
+}
+
+/// The steps of a disk's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DiskPhase {
+    /// Something is missing or wrong; see the conditions.
+    Waiting,
+    /// The source disk is replaced once cutover allows it.
+    AwaitingCutover,
+    /// The source disk is being detached.
+    DetachingSource,
+    /// The last snapshot of the source disk is being taken.
+    Snapshotting,
+    /// The disk is being created.
+    Creating,
+    /// The disk is being attached.
+    Attaching,
+    /// The disk is being detached.
+    Detaching,
+    /// The disk is being brought in line with the object.
+    Amending,
+    /// The source disk, or the snapshot of it, is being deleted.
+    RetiringSource,
+    /// The disk is being deleted.
+    Deleting,
+    /// The disk is there, encrypted, and where it should be.
+    Ready,
+}
+
 /// What the disk is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -292,6 +411,23 @@ pub struct EncryptedDiskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub attached_to: Option<String>,
+    /// Where the operator has attached the disk, or is about to; written before it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attachment: Option<Placement>,
+    /// Where the source disk was before it was detached; the successor takes that place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_attachment: Option<Placement>,
+    /// Snapshot of the source disk that the operator took, once it was seen in the cloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub source_snapshot_id: Option<String>,
+    /// Source disk that this disk has replaced; written once this disk was verified in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub replaced_disk_id: Option<String>,
+    /// Which step is under way; for people, nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<DiskPhase>,
     /// Size in GiB.
     #[serde(default, rename = "sizeGiB", skip_serializing_if = "Option::is_none")]
     pub size_gib: Option<u32>,

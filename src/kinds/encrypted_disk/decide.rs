@@ -1,10 +1,23 @@
 //! What to do next for an EncryptedDisk. Pure: no clock, no client, no Kubernetes.
+//!
+//! Existence and deletion are decided here, where the disk is attached in `placement`, and how it takes the place of an existing
+//! disk in `succession`.
 
 use std::collections::BTreeSet;
 
 use crate::decision::creation::{Creation, Step};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
+
+mod effect;
+mod placement;
+mod succession;
+
+pub use effect::{DiskEffect, Noted, Role};
+pub use placement::{Amendment, InstanceFact, Place, Target, placed_next};
+pub use succession::{
+    Cutover, Heritage, OriginDisk, Since, Snapshot, SnapshotState, Succession, is_concluded,
+};
 
 /// The brain of the kind.
 pub struct DiskMachine;
@@ -40,6 +53,10 @@ pub struct Wanted {
     pub size_gib: Option<u32>,
     /// The snapshot to start with.
     pub snapshot_id: Option<String>,
+    /// The disk of which this becomes the encrypted successor.
+    pub succession: Option<Succession>,
+    /// Where the disk should be.
+    pub attachment: Option<Attachment>,
     /// Name in the console.
     pub disk_name: Option<String>,
     /// Description in the console.
@@ -60,11 +77,31 @@ pub struct Wanted {
     pub suspend: bool,
 }
 
+/// The instance that should have the disk, as the object names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Attachment {
+    /// The instance.
+    pub instance: InstanceName,
+    /// Whether the disk goes with it.
+    pub delete_with_instance: bool,
+}
+
+/// How an object names an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum InstanceName {
+    /// By its id in the cloud.
+    Id(String),
+    /// By the name of another object.
+    Reference(String),
+}
+
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Observed {
     /// The key.
     pub key: KeyFact,
+    /// The key that the alias names now, if that is not the pinned one; shown, never decided on.
+    pub repointed: Option<String>,
     /// The source.
     pub source: SourceFact,
     /// Every disk that is this object's: by ownership tags, or the adopted one. A set, so that a duplicate can be seen.
@@ -73,10 +110,18 @@ pub struct Observed {
     pub known: Option<String>,
     /// The creation.
     pub creation: Creation,
+    /// What the recorded creation makes.
+    pub role: Role,
     /// A refusal of the cloud that stands until the object changes.
     pub refusal: Option<Reason>,
     /// A disk that carries this object's name from another life of it (same cluster, namespace and name, another uid).
     pub namesake: Option<String>,
+    /// Where the disk should be.
+    pub target: Target,
+    /// Where status says that the operator attached the disk, or is about to.
+    pub placed: Option<Place>,
+    /// The disk that this one replaces, and what was taken of it.
+    pub heritage: Heritage,
 }
 
 impl Observed {
@@ -98,10 +143,14 @@ pub struct Disk {
     pub protection: Protection,
     /// The instance that uses it.
     pub attached_to: Option<String>,
+    /// Whether it goes with that instance.
+    pub delete_with_instance: bool,
     /// Size in GiB.
     pub size_gib: u32,
     /// True if its tags prove that the operator created it for this object.
     pub own: bool,
+    /// What must be set so that its names and tags are as wanted.
+    pub amendment: Amendment,
     /// Its status in the words of the ECS API; shown, never decided on.
     pub status: String,
     /// Field, wanted value and real value of what cannot be mended; shown, never decided on.
@@ -115,8 +164,10 @@ pub enum DiskState {
     Creating,
     /// Usable and free.
     Available,
-    /// Used, or on the way to or from being used.
+    /// Used.
     InUse,
+    /// On the way to or from being used.
+    Moving,
     /// A word that is not documented.
     Unknown,
 }
@@ -137,58 +188,6 @@ pub enum SourceFact {
     Missing,
 }
 
-/// A mutation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum DiskEffect {
-    /// Take the right to send the creation once.
-    Claim(Take),
-    /// Send the recorded creation.
-    Create {
-        /// The attempt's number.
-        attempt: u32,
-    },
-    /// Grow the disk.
-    Resize {
-        /// The disk.
-        id: String,
-        /// The new size in GiB.
-        size_gib: u32,
-        /// True for a disk in use.
-        online: bool,
-    },
-    /// Delete the disk.
-    Delete {
-        /// The disk.
-        id: String,
-    },
-}
-
-impl Effect for DiskEffect {
-    fn claim(&self) -> Option<Take> {
-        match self {
-            DiskEffect::Claim(take) => Some(*take),
-            _ => None,
-        }
-    }
-
-    fn reason(&self) -> Reason {
-        match self {
-            DiskEffect::Delete { .. } => Reason::Deleting,
-            DiskEffect::Claim(_) | DiskEffect::Create { .. } | DiskEffect::Resize { .. } => Reason::Creating,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            DiskEffect::Claim(Take::Record { .. }) => "record",
-            DiskEffect::Claim(Take::Replay { .. }) => "replay",
-            DiskEffect::Create { .. } => "create",
-            DiskEffect::Resize { .. } => "resize",
-            DiskEffect::Delete { .. } => "delete",
-        }
-    }
-}
-
 impl Machine for DiskMachine {
     type Desired = Desired;
     type Observed = Observed;
@@ -201,7 +200,7 @@ impl Machine for DiskMachine {
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
                 Pick::One(disk) => keep(wanted, observed, disk),
-                Pick::Surplus(disk) => remove_surplus(wanted, disk),
+                Pick::Surplus(disk) => remove_surplus(wanted, observed, disk),
             },
         }
     }
@@ -224,12 +223,13 @@ fn pick(observed: &Observed) -> Pick<'_> {
 }
 
 /// A surplus is removed only while it is provably the operator's own and nobody has begun to use it.
-fn remove_surplus(wanted: &Wanted, surplus: &Disk) -> Decision<DiskEffect> {
+fn remove_surplus(wanted: &Wanted, observed: &Observed, surplus: &Disk) -> Decision<DiskEffect> {
     match surplus.state {
         DiskState::Creating => Decision::wait_seconds(Reason::Creating),
-        DiskState::Available if surplus.own && wanted.manage => {
-            Decision::Do(DiskEffect::Delete { id: surplus.id.clone() })
-        }
+        DiskState::Available if surplus.own && wanted.manage => match observed.key.obstacle() {
+            Some(obstacle) => Decision::Blocked(obstacle),
+            None => Decision::Do(DiskEffect::Delete { id: surplus.id.clone() }),
+        },
         _ => Decision::Blocked(Reason::AdoptionMismatch),
     }
 }
@@ -241,22 +241,38 @@ fn keep(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Decision<DiskEffec
         (DiskState::Creating, _) => return Decision::wait_seconds(Reason::Creating),
         (DiskState::Unknown, _) => return Decision::wait_patient(Reason::StatusUnknown),
         (_, Protection::Unproven) => return Decision::wait_patient(Reason::KeyMismatch),
-        (DiskState::Available | DiskState::InUse, Protection::Exact) => {}
+        (DiskState::Available | DiskState::InUse | DiskState::Moving, Protection::Exact) => {}
     }
     if let Some(obstacle) = observed.key.obstacle() {
         return Decision::Blocked(obstacle);
     }
-    match wanted.size_gib {
-        Some(size_gib) if wanted.manage && disk.size_gib < size_gib => match observed.refusal {
-            Some(reason) => Decision::Blocked(reason),
-            None => Decision::Do(DiskEffect::Resize {
-                id: disk.id.clone(),
-                size_gib,
-                online: disk.state == DiskState::InUse,
-            }),
-        },
-        _ => Decision::Settled,
+    if !wanted.manage {
+        return Decision::Settled;
     }
+    let next = succession::before_service(wanted, observed)
+        .or_else(|| placement::place(observed, disk))
+        .or_else(|| improve(wanted, observed, disk))
+        .or_else(|| succession::conclude(wanted, observed));
+    match (next, observed.refusal) {
+        (Some(Decision::Do(effect)), Some(reason)) if !effect.notes() => Decision::Blocked(reason),
+        (next, _) => next.unwrap_or(Decision::Settled),
+    }
+}
+
+/// Growth first, then names and tags: all that may be changed of a disk that is in service.
+fn improve(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Option<Decision<DiskEffect>> {
+    let id = || disk.id.clone();
+    match wanted.size_gib {
+        Some(size_gib) if disk.size_gib < size_gib && disk.state != DiskState::Moving => {
+            let online = disk.state == DiskState::InUse;
+            return Some(Decision::Do(DiskEffect::Resize { id: id(), size_gib, online }));
+        }
+        _ => {}
+    }
+    let mut amendment = disk.amendment.clone();
+    amendment.delete_with_instance = placement::wrong_fate(observed, disk);
+    let amends = amendment != Amendment::default();
+    amends.then(|| Decision::Do(DiskEffect::Amend { id: id(), amendment }))
 }
 
 fn create(wanted: &Wanted, observed: &Observed) -> Decision<DiskEffect> {
@@ -269,6 +285,12 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<DiskEffect> {
     if let Some(reason) = observed.refusal.or(observed.key.obstacle()) {
         return Decision::Blocked(reason);
     }
+    if let Some(obstacle) = placement::obstacle(&observed.target) {
+        return obstacle;
+    }
+    if let Some(succession) = &wanted.succession {
+        return succession::create(wanted, succession, observed);
+    }
     match (observed.source, wanted.size_gib) {
         (SourceFact::Missing, _) => return Decision::Blocked(Reason::SourceNotFound),
         (SourceFact::NotReady, _) => return Decision::wait_minutes(Reason::DependencyNotReady),
@@ -277,21 +299,36 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<DiskEffect> {
         }
         (SourceFact::Blank | SourceFact::Ready { .. }, _) => {}
     }
+    send(observed, Role::Disk)
+}
+
+/// The next step of the creation protocol for the role of which the recorded attempt is.
+fn send(observed: &Observed, role: Role) -> Decision<DiskEffect> {
     match observed.creation.step() {
-        Step::Record { attempt } => Decision::Do(DiskEffect::Claim(Take::Record { attempt })),
-        Step::Replay { attempt } => Decision::Do(DiskEffect::Claim(Take::Replay { attempt })),
-        Step::Send { attempt } => Decision::Do(DiskEffect::Create { attempt }),
-        Step::Appearing => Decision::wait_seconds(Reason::Creating),
+        Step::Record { attempt } => Decision::Do(DiskEffect::Claim(role, Take::Record { attempt })),
+        Step::Replay { attempt } => Decision::Do(DiskEffect::Claim(role, Take::Replay { attempt })),
+        Step::Send { attempt } => Decision::Do(DiskEffect::Create { role, attempt }),
+        Step::Appearing => Decision::wait_seconds(match role {
+            Role::Disk => Reason::Creating,
+            Role::Snapshot => Reason::Snapshotting,
+        }),
         Step::Settle => Decision::wait_patient(Reason::Settling),
     }
 }
 
-/// Deletion: never a disk in use, never one that was adopted, and never done while a request may still create one.
+/// Deletion: never a disk that others use, never one that was adopted, never under a key that was taken away, and never done
+/// while a request may still create something.
 fn depart(delete: bool, observed: &Observed) -> Decision<DiskEffect> {
-    if delete && let Some(disk) = observed.disks.iter().find(|disk| disk.own) {
+    let disk = observed.disks.iter().find(|disk| disk.own).filter(|_| delete);
+    let snapshot = observed.heritage.snapshots.first().filter(|_| delete && observed.heritage.may_forget());
+    if let (KeyFact::Unusable { reason, .. }, true) = (&observed.key, disk.is_some() || snapshot.is_some()) {
+        return Decision::Blocked(*reason);
+    }
+    if let Some(disk) = disk {
         return match disk.state {
             DiskState::Creating => Decision::wait_seconds(Reason::Deleting),
-            DiskState::InUse => Decision::Blocked(Reason::InUse),
+            DiskState::InUse => placement::take_back(observed, disk),
+            DiskState::Moving => Decision::wait_seconds(Reason::Detaching),
             DiskState::Unknown => Decision::wait_patient(Reason::StatusUnknown),
             DiskState::Available if observed.must_be_written_down() => {
                 Decision::wait_seconds(Reason::Deleting)
@@ -299,11 +336,27 @@ fn depart(delete: bool, observed: &Observed) -> Decision<DiskEffect> {
             DiskState::Available => Decision::Do(DiskEffect::Delete { id: disk.id.clone() }),
         };
     }
-    match observed.creation.nothing_in_flight(observed.known.is_some()) || !observed.disks.is_empty() {
+    if let Some(snapshot) = snapshot {
+        return Decision::Do(DiskEffect::DeleteSnapshot { id: snapshot.id.clone() });
+    }
+    match over(observed) {
         true => Decision::Settled,
         false => Decision::wait_patient(Reason::Settling),
     }
 }
 
+/// True if no request of the recorded attempt can make anything any more that the object would leave unseen.
+pub fn over(observed: &Observed) -> bool {
+    let (seen, present) = match observed.role {
+        Role::Disk => (observed.known.is_some(), !observed.disks.is_empty()),
+        Role::Snapshot => {
+            (observed.heritage.known_snapshot.is_some(), !observed.heritage.snapshots.is_empty())
+        }
+    };
+    observed.creation.nothing_in_flight(seen) || present
+}
+
+#[cfg(test)]
+mod laws;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! EncryptedDisk: a data disk that is encrypted from birth under a chosen key.
 //!
-//! Wires the seven files of the kind together. Attachment, and the encrypted successor of a plain disk, are not here yet.
+//! Wires the files of the kind together, and checks the spec.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
 use crate::decision::report::Report;
-use crate::decision::{Decision, Reason};
+use crate::decision::{Decision, Machine, Reason};
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
@@ -20,8 +20,9 @@ pub mod promise;
 pub mod report;
 pub mod request;
 
+use api::Cutover;
 pub use api::{EncryptedDisk, EncryptedDiskSpec, EncryptedDiskStatus};
-use decide::{Desired, DiskEffect, DiskMachine, Observed, Wanted};
+use decide::{Attachment, Desired, DiskEffect, DiskMachine, InstanceName, Observed, Succession, Wanted};
 
 impl KindStatus for EncryptedDiskStatus {
     fn shared(&self) -> &SharedStatus {
@@ -78,7 +79,11 @@ impl Kind for EncryptedDisk {
         owner: &Owner,
         attempt: u32,
     ) -> BTreeMap<String, String> {
-        request::create_disk(desired, observed, owner, attempt)
+        let role = match DiskMachine::decide(desired, observed) {
+            Decision::Do(DiskEffect::Claim(role, _)) => role,
+            _ => decide::Role::Disk,
+        };
+        request::request(desired, observed, owner, role, attempt)
     }
 
     fn report(
@@ -112,10 +117,7 @@ fn wanted(spec: &EncryptedDiskSpec) -> Result<Wanted, Invalid> {
             format!("{} is not a zone of {}", spec.zone_id, spec.region),
         ));
     }
-    let snapshot_id = spec.source.as_ref().map(|source| source.snapshot_id.clone());
-    if let Some(id) = &snapshot_id {
-        check::id(id, "s").map_err(|problem| Invalid::field("spec.source.snapshotId", problem))?;
-    }
+    let (snapshot_id, succession) = source(spec)?;
     if let Some(name) = &spec.disk_name {
         check::name(name).map_err(|problem| Invalid::field("spec.diskName", problem))?;
     }
@@ -132,8 +134,8 @@ fn wanted(spec: &EncryptedDiskSpec) -> Result<Wanted, Invalid> {
         ));
     }
     let adopt = check::adoption(&spec.adopt, "d").map_err(|problem| Invalid::field("spec.adopt", problem))?;
-    let category = check_category(spec, snapshot_id.is_some())?;
-    if spec.size_gib.is_none() && snapshot_id.is_none() && adopt.is_none() {
+    let category = check_category(spec, spec.source.is_some())?;
+    if spec.size_gib.is_none() && spec.source.is_none() && adopt.is_none() {
         return Err(Invalid::field("spec.sizeGiB", "is required for a blank disk"));
     }
     Ok(Wanted {
@@ -143,6 +145,8 @@ fn wanted(spec: &EncryptedDiskSpec) -> Result<Wanted, Invalid> {
         performance_level: spec.performance_level.map(|level| level.as_str().to_owned()),
         size_gib: spec.size_gib,
         snapshot_id,
+        succession,
+        attachment: spec.attachment.as_ref().map(attachment).transpose()?,
         disk_name: spec.disk_name.clone(),
         description: spec.description.clone(),
         tags: check::tags(&spec.tags).map_err(|problem| Invalid::field("spec.tags", problem))?,
@@ -155,12 +159,61 @@ fn wanted(spec: &EncryptedDiskSpec) -> Result<Wanted, Invalid> {
     })
 }
 
+/// The snapshot to start with, or the disk to replace.
+fn source(spec: &EncryptedDiskSpec) -> Result<(Option<String>, Option<Succession>), Invalid> {
+    let source = spec.source.clone().unwrap_or_default();
+    let succeeds = source.disk_id.is_some();
+    match (&source.snapshot_id, &source.disk_id) {
+        (Some(id), None) => {
+            check::id(id, "s").map_err(|problem| Invalid::field("spec.source.snapshotId", problem))?;
+        }
+        (None, Some(id)) => {
+            check::id(id, "d").map_err(|problem| Invalid::field("spec.source.diskId", problem))?;
+        }
+        (None, None) if spec.source.is_none() => {}
+        _ => return Err(Invalid::field("spec.source", "exactly one of snapshotId and diskId must be set")),
+    }
+    if succeeds && spec.adopt.is_some() {
+        return Err(Invalid::field("spec.adopt", "a disk is either taken over or made of source.diskId"));
+    }
+    for (field, given) in
+        [("spec.cutover", spec.cutover.is_some()), ("spec.retireSource", spec.retire_source)]
+    {
+        if given && !succeeds {
+            return Err(Invalid::field(field, "needs source.diskId"));
+        }
+    }
+    let cutover = match spec.cutover.unwrap_or_default() {
+        Cutover::Manual => decide::Cutover::Manual,
+        Cutover::WhenDetached => decide::Cutover::WhenDetached,
+        Cutover::Now => decide::Cutover::Now,
+    };
+    let succession =
+        source.disk_id.map(|disk_id| Succession { disk_id, cutover, retire: spec.retire_source });
+    Ok((source.snapshot_id, succession))
+}
+
+fn attachment(spec: &api::DiskAttachment) -> Result<Attachment, Invalid> {
+    let instance = match (&spec.instance_id, &spec.instance_ref) {
+        (Some(id), None) => {
+            check::id(id, "i").map_err(|problem| Invalid::field("spec.attachment.instanceId", problem))?;
+            InstanceName::Id(id.clone())
+        }
+        (None, Some(reference)) => InstanceName::Reference(reference.name.clone()),
+        _ => {
+            let problem = "exactly one of instanceRef and instanceId must be set";
+            return Err(Invalid::field("spec.attachment", problem));
+        }
+    };
+    Ok(Attachment { instance, delete_with_instance: spec.delete_with_instance })
+}
+
 fn check_category(spec: &EncryptedDiskSpec, from_snapshot: bool) -> Result<String, Invalid> {
     let category = spec.category.unwrap_or_default();
     if from_snapshot && !category.is_essd_family() {
         return Err(Invalid::field(
             "spec.category",
-            "an encrypted disk from a snapshot needs cloud_essd, cloud_auto or cloud_essd_entry",
+            "an encrypted disk from a snapshot or a disk needs cloud_essd, cloud_auto or cloud_essd_entry",
         ));
     }
     match spec.size_gib {

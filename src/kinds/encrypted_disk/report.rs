@@ -1,11 +1,15 @@
 //! What an EncryptedDisk says about itself. Pure.
 
-use super::api::EncryptedDiskStatus;
-use super::decide::{Desired, Disk, DiskEffect, DiskState, Observed, Wanted};
+use super::api::{DiskPhase, EncryptedDiskStatus, Placement};
+use super::decide::{
+    Desired, Disk, DiskEffect, DiskState, Noted, Observed, Place, Role, Target, Wanted, placed_next,
+};
 use crate::decision::key::Protection;
-use crate::decision::report::{Fact, Report, Truth, key_facts, key_obstacle};
+use crate::decision::report::{Fact, Report, Truth, key_facts};
 use crate::decision::{Decision, Reason};
 use crate::resource::Drift;
+
+mod words;
 
 /// Status, conditions and the sentence for Ready.
 pub fn report(
@@ -15,12 +19,18 @@ pub fn report(
     decision: &Decision<DiskEffect>,
 ) -> Report<EncryptedDiskStatus> {
     let mut status = before.cloned().unwrap_or_default();
+    status.source_snapshot_id =
+        observed.heritage.snapshot().map(|snapshot| snapshot.id.clone()).or(status.source_snapshot_id);
     let Desired::Present(wanted) = desired else {
         // Remembered, so that the object need not wait for its creation to age once this very disk is gone.
         let seen = observed.disks.iter().find(|disk| disk.own).map(|disk| disk.id.clone());
         status.disk_id = status.disk_id.or(seen);
-        return Report { status, facts: Vec::new(), message: departure(observed, decision) };
+        status.phase = Some(phase(desired, decision));
+        return Report { status, facts: Vec::new(), message: words::departure(observed, decision) };
     };
+    if !wanted.suspend {
+        status.phase = Some(phase(desired, decision));
+    }
     if let Some(id) = observed.key.id().filter(|id| !id.starts_with("alias/")) {
         status.key_id = Some(id.to_owned());
     }
@@ -32,15 +42,102 @@ pub fn report(
         status.disk_status = Some(disk.status.clone());
         status.attached_to = disk.attached_to.clone();
         status.size_gib = Some(disk.size_gib);
-        status.drift = disk.drift.iter().map(drift).collect();
+        status.drift = drifts(wanted, observed, disk);
         facts.push(encrypted(disk, observed));
-        facts.extend(drifted(disk));
+        facts.extend(status.drift.first().map(drifted));
     }
-    Report { status, facts, message: message(wanted, observed, decision) }
+    remember_places(&mut status, wanted, observed, decision);
+    Report { status, facts, message: words::message(wanted, observed, decision) }
 }
 
-fn drift((path, desired, observed): &(String, String, String)) -> Drift {
-    Drift { path: path.clone(), desired: desired.clone(), observed: observed.clone() }
+/// What must not be forgotten, because the next step depends on it.
+fn remember_places(
+    status: &mut EncryptedDiskStatus,
+    wanted: &Wanted,
+    observed: &Observed,
+    decision: &Decision<DiskEffect>,
+) {
+    if wanted.suspend {
+        return;
+    }
+    let record = |place: Place| Placement {
+        instance_id: place.instance,
+        delete_with_instance: place.delete_with_instance,
+    };
+    let heritage = &observed.heritage;
+    status.attachment = placed_next(wanted, observed, decision).map(record);
+    if heritage.place_is_given {
+        status.source_attachment = None;
+    } else if let (Some(origin), false) = (&heritage.origin, heritage.replaced) {
+        // A disk on its way from its instance has already lost what became of it there.
+        let attached = origin.place.clone().filter(|_| origin.state == DiskState::InUse);
+        status.source_attachment = attached.map(record).or(status.source_attachment.take());
+    }
+    let verified = matches!(decision, Decision::Settled | Decision::Do(DiskEffect::Note(Noted::Replaced)));
+    if let Some(succession) = wanted.succession.as_ref().filter(|_| verified && wanted.manage) {
+        status.replaced_disk_id = Some(succession.disk_id.clone());
+    }
+}
+
+/// Which step is under way.
+fn phase(desired: &Desired, decision: &Decision<DiskEffect>) -> DiskPhase {
+    if matches!(desired, Desired::Absent { .. }) {
+        return DiskPhase::Deleting;
+    }
+    match decision {
+        Decision::Settled => DiskPhase::Ready,
+        Decision::Do(effect) => match effect {
+            DiskEffect::Claim(Role::Snapshot, _) | DiskEffect::Create { role: Role::Snapshot, .. } => {
+                DiskPhase::Snapshotting
+            }
+            DiskEffect::Claim(Role::Disk, _) | DiskEffect::Create { role: Role::Disk, .. } => {
+                DiskPhase::Creating
+            }
+            DiskEffect::Note(Noted::Place) | DiskEffect::Attach { .. } => DiskPhase::Attaching,
+            DiskEffect::Note(Noted::Origin) | DiskEffect::DetachSource { .. } => DiskPhase::DetachingSource,
+            DiskEffect::Detach { .. } => DiskPhase::Detaching,
+            DiskEffect::Amend { .. } | DiskEffect::Resize { .. } => DiskPhase::Amending,
+            DiskEffect::Delete { .. } => DiskPhase::Deleting,
+            DiskEffect::Note(Noted::Replaced)
+            | DiskEffect::RetireSource { .. }
+            | DiskEffect::DeleteSnapshot { .. } => DiskPhase::RetiringSource,
+        },
+        Decision::Wait(wait) => waiting_phase(wait.reason),
+        Decision::Blocked(Reason::CutoverPending) => DiskPhase::AwaitingCutover,
+        Decision::Blocked(_) => DiskPhase::Waiting,
+    }
+}
+
+fn waiting_phase(reason: Reason) -> DiskPhase {
+    match reason {
+        Reason::CutoverPending => DiskPhase::AwaitingCutover,
+        Reason::Snapshotting => DiskPhase::Snapshotting,
+        Reason::Creating => DiskPhase::Creating,
+        Reason::Attaching => DiskPhase::Attaching,
+        Reason::Detaching => DiskPhase::Detaching,
+        _ => DiskPhase::Waiting,
+    }
+}
+
+/// What differs from the object and is not mended by itself.
+fn drifts(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Vec<Drift> {
+    let drift = |path: &str, desired: &str, observed: &str| Drift {
+        path: path.to_owned(),
+        desired: desired.to_owned(),
+        observed: observed.chars().take(256).collect(),
+    };
+    let mut list: Vec<_> =
+        disk.drift.iter().map(|(path, desired, observed)| drift(path, desired, observed)).collect();
+    if let (Some(now), Some(pinned)) = (&observed.repointed, observed.key.id()) {
+        list.push(drift("spec.key.alias", pinned, now));
+    }
+    if let (Target::At(place, _), Some(instance)) = (&observed.target, &disk.attached_to)
+        && place.instance != *instance
+        && (!wanted.manage || observed.placed.as_ref().is_none_or(|placed| placed.instance != *instance))
+    {
+        list.push(drift("spec.attachment", &place.instance, instance));
+    }
+    list
 }
 
 fn encrypted(disk: &Disk, observed: &Observed) -> Fact {
@@ -61,82 +158,17 @@ fn encrypted(disk: &Disk, observed: &Observed) -> Fact {
     Fact { name: "Encrypted", truth, reason, message }
 }
 
-fn drifted(disk: &Disk) -> Option<Fact> {
-    let (path, desired, observed) = disk.drift.first()?;
-    Some(Fact {
-        name: "Drifted",
-        truth: Truth::True,
-        reason: Reason::ImmutableFieldChanged,
-        message: format!(
-            "{path} asks for {desired}, but the disk has {observed}, which cannot be changed on a disk."
+fn drifted(drift: &Drift) -> Fact {
+    let Drift { path, desired, observed } = drift;
+    let message = match path.as_str() {
+        "spec.key.alias" => format!(
+            "The alias names {observed} now; the disk stays under {desired}, because a disk cannot change its key. \
+             Create a new object to have a disk under the other key."
         ),
-    })
-}
-
-fn departure(observed: &Observed, decision: &Decision<DiskEffect>) -> String {
-    let id = observed.disks.first().map(|disk| disk.id.as_str()).unwrap_or("of this object");
-    match decision {
-        Decision::Blocked(_) => format!("Disk {id} is in use and is not deleted. Detach it, or set deletionPolicy to Retain."),
-        Decision::Wait(wait) if wait.reason == Reason::Settling => {
-            "A creation whose answer was lost may still take effect; the object stays until that is ruled out.".to_owned()
+        "spec.attachment" => {
+            format!("The disk should be attached to {desired}, but is attached to {observed}.")
         }
-        Decision::Wait(wait) if wait.reason == Reason::StatusUnknown => {
-            format!("Disk {id} shows a status that is not documented; it is not deleted until that changes.")
-        }
-        _ => format!("Disk {id} is being deleted."),
-    }
-}
-
-fn message(wanted: &Wanted, observed: &Observed, decision: &Decision<DiskEffect>) -> String {
-    let disk = observed.disks.first();
-    let id = disk.map(|disk| disk.id.as_str()).or(observed.known.as_deref()).unwrap_or("of this object");
-    let key = observed.key.id().unwrap_or("the key");
-    match decision {
-        Decision::Settled => format!("Disk {id} exists and is encrypted under {key}."),
-        Decision::Do(DiskEffect::Resize { size_gib, .. }) => format!("Disk {id} grows to {size_gib} GiB."),
-        Decision::Do(_) => "The disk is being created.".to_owned(),
-        Decision::Wait(wait) => waiting(wait.reason, wanted, id),
-        Decision::Blocked(reason) => blocked(*reason, wanted, observed, id),
-    }
-}
-
-fn waiting(reason: Reason, wanted: &Wanted, id: &str) -> String {
-    match reason {
-        Reason::DependencyNotReady => {
-            format!("Snapshot {} is still being taken.", wanted.snapshot_id.as_deref().unwrap_or_default())
-        }
-        Reason::Settling => "The answer to the creation was lost; before it may be sent anew, it must be certain that the first request can no longer take effect.".to_owned(),
-        Reason::StatusUnknown => format!("Disk {id} shows a status that is not documented. Look at it in the console."),
-        Reason::KeyMismatch => format!("Disk {id} is encrypted, but the cloud does not show under which key. Look at it in the console."),
-        _ => "The disk is being created.".to_owned(),
-    }
-}
-
-fn blocked(reason: Reason, wanted: &Wanted, observed: &Observed, id: &str) -> String {
-    let key = observed.key.id().unwrap_or(&wanted.key);
-    let snapshot = wanted.snapshot_id.as_deref().unwrap_or_default();
-    match reason {
-        Reason::Suspended => "Suspended by spec.suspend; set it to false to go on.".to_owned(),
-        Reason::SourceNotFound => {
-            format!("Snapshot {snapshot} does not exist in region {}, or failed. Check spec.source.", wanted.region)
-        }
-        Reason::InvalidSpec => format!("spec.sizeGiB is smaller than the disk that snapshot {snapshot} was taken of. Leave it out or make it larger."),
-        Reason::NotEncrypted => format!("Disk {id} is not encrypted, and a disk cannot be encrypted in place. Create a new object from a snapshot of it."),
-        Reason::KeyMismatch => format!("Disk {id} is encrypted under another key than {key}, and a disk cannot change its key. Create a new object from a snapshot of it."),
-        Reason::AdoptionMismatch => match &observed.namesake {
-            Some(other) => format!("Disk {other} carries the name of this object but belongs to an earlier life of it. Adopt it with spec.adopt in a new object, or remove its ecskms: tags."),
-            None => "More than one disk belongs to this object and at least one is in use. Decide which one stays and delete the other.".to_owned(),
-        },
-        Reason::ExternalGone if wanted.adopt.is_none() && observed.known.is_none() => {
-            "managementPolicy is Observe and there is no disk to observe. Set spec.adopt in a new object.".to_owned()
-        }
-        Reason::ExternalGone => {
-            let id = observed.known.as_deref().or(wanted.adopt.as_deref()).unwrap_or(id);
-            format!("Disk {id} is gone, or the operator may no longer see it. It is not made again by itself; create a new object.")
-        }
-        Reason::RequestRefused | Reason::QuotaExceeded | Reason::NoStock => {
-            "The cloud refused the request for good; see status.lastError. Correct the object, or request a reconcile.".to_owned()
-        }
-        other => key_obstacle(other, key, &wanted.region),
-    }
+        _ => format!("{path} asks for {desired}, but the disk has {observed}."),
+    };
+    Fact { name: "Drifted", truth: Truth::True, reason: Reason::ImmutableFieldChanged, message }
 }

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-use super::super::encrypted_disk::decide::{Desired, Disk, DiskState, Observed, SourceFact, Wanted};
+use super::super::encrypted_disk::decide::{
+    Amendment, Desired, Disk, DiskState, Heritage, InstanceFact, Observed, Place, Role, SourceFact, Target,
+    Wanted,
+};
 use super::super::encrypted_disk::{EncryptedDisk, promise};
 use super::{Subject, Wish, creation, id, key_fact, object, protection, refusal, several};
 
@@ -50,7 +53,13 @@ fn desired() -> impl Strategy<Value = Desired> {
 }
 
 fn disk() -> impl Strategy<Value = Disk> {
-    let state = select(vec![DiskState::Creating, DiskState::Available, DiskState::InUse, DiskState::Unknown]);
+    let state = select(vec![
+        DiskState::Creating,
+        DiskState::Available,
+        DiskState::InUse,
+        DiskState::Moving,
+        DiskState::Unknown,
+    ]);
     let drift = proptest::collection::btree_set(
         Just(("spec.category".to_owned(), "cloud_essd".to_owned(), "cloud_auto".to_owned())),
         0..2,
@@ -69,8 +78,10 @@ fn disk() -> impl Strategy<Value = Disk> {
             state,
             protection,
             attached_to,
+            delete_with_instance: false,
             size_gib,
             own,
+            amendment: Amendment::default(),
             status: "Available".into(),
             drift,
         })
@@ -87,15 +98,35 @@ fn observed() -> impl Strategy<Value = Observed> {
     let disks = several(disk(), |disk| disk.id.clone());
     let known = proptest::option::weighted(0.4, id("d"));
     let namesake = proptest::option::weighted(0.1, id("d"));
-    (key_fact(), source, disks, known, creation(), refusal(), namesake).prop_map(
-        |(key, source, disks, known, creation, refusal, namesake)| Observed {
+    let whereabouts = (target(), proptest::option::of(place()));
+    (key_fact(), source, disks, known, creation(), refusal(), namesake, whereabouts).prop_map(
+        |(key, source, disks, known, creation, refusal, namesake, (target, placed))| Observed {
             key,
+            repointed: None,
             source,
             disks,
             known,
             creation,
+            role: Role::Disk,
             refusal,
             namesake,
+            target,
+            placed,
+            heritage: Heritage::default(),
         },
     )
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    (id("i"), any::<bool>())
+        .prop_map(|(instance, delete_with_instance)| Place { instance, delete_with_instance })
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    let facts = select(vec![InstanceFact::Ready, InstanceFact::Busy, InstanceFact::OtherZone("z".into())]);
+    prop_oneof![
+        Just(Target::Nowhere),
+        Just(Target::Pending),
+        (place(), facts).prop_map(|(place, fact)| Target::At(place, fact)),
+    ]
 }

@@ -262,6 +262,11 @@ static ASSUMPTIONS: &[Assumption] = &[
         "Deleting a missing disk, image or snapshot is NotFound 404.",
         "Pages say both: ignored, and 404",
     ),
+    a(
+        "times-of-attachment",
+        "AttachedTime and DetachedTime are those of the last attachment, each kept when the other changes.",
+        "The fields are in the SDK's models without a word on when they change",
+    ),
     a("attach-across-zones", "Attaching across zones is ResourcesNotInSameZone 403.", "none"),
     a("resize-size-code", "A resize that does not grow is InvalidDiskSize.TooSmall 403.", "none"),
     a(

@@ -395,6 +395,7 @@ impl World {
                 disk.ever_attached = true;
             }
             "Detaching" => {
+                // assumption: times-of-attachment
                 disk.status = "Available".into();
                 disk.instance_id = None;
                 disk.device.clear();

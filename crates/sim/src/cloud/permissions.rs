@@ -39,7 +39,7 @@ pub fn ram_action(action: &Action) -> String {
 }
 
 /// The ARNs that the call concerns. `disk/DiskId` in the table stands for the disks that the parameter
-/// `DiskId` names.
+/// `DiskId` names, and the kind `*` for the one that `ResourceType` names.
 fn resources(action: &Action, call: &Call) -> Vec<String> {
     let place = match action.service {
         Service::Ecs => format!("acs:ecs:{}:{ACCOUNT}:", call.region),
@@ -50,6 +50,7 @@ fn resources(action: &Action, call: &Call) -> Vec<String> {
     let mut arns = Vec::new();
     for target in action.targets {
         let (kind, parameter) = target.split_once('/').unwrap_or((target, ""));
+        let kind = if kind == "*" { call.parameters.text("ResourceType").unwrap_or(kind) } else { kind };
         let mut ids = call.parameters.list(parameter);
         ids.extend(call.parameters.text(parameter).map(str::to_string));
         if ids.is_empty() {
