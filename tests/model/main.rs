@@ -6,6 +6,7 @@
 
 mod encrypted_disk;
 mod encrypted_image;
+mod encrypted_instance;
 mod lease;
 mod process;
 mod protocol;

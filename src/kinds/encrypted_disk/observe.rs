@@ -85,6 +85,8 @@ async fn find_disks(
             true => {
                 observed.disks.insert(fact(&disk, wanted, owner, &observed.key));
             }
+            // A disk of this name that came along with an instance is no earlier life of this object.
+            false if disk.tags.contains_key(tag::KIND) => {}
             false => observed.namesake = Some(disk.id),
         }
     }
