@@ -238,6 +238,15 @@ pub fn chosen(observed: &Observed) -> Option<&Instance> {
     remembered.or_else(|| observed.instances.first())
 }
 
+/// True while the instance is on its way to its first Ready: nothing is read off it, and nothing written down but its id.
+pub fn unborn(instance: &Instance, born: bool) -> bool {
+    match instance.state {
+        InstanceState::Pending => true,
+        InstanceState::Starting => !born,
+        _ => false,
+    }
+}
+
 /// The weakest of all attached disks; an instance whose system disk was not seen proves nothing.
 pub fn protection(instance: &Instance) -> Protection {
     let unseen = (!instance.disks.iter().any(|disk| disk.system)).then_some(Protection::Unproven);
@@ -262,14 +271,15 @@ fn keep(wanted: &Wanted, observed: &Observed, instance: &Instance) -> Decision<I
     if wanted.adopt.is_some() && !instance.in_zone {
         return Decision::Blocked(Reason::AdoptionMismatch);
     }
+    if unborn(instance, observed.born) {
+        return Decision::wait_seconds(Reason::Creating);
+    }
     match (instance.state, protection(instance)) {
-        (Pending, _) => return Decision::wait_seconds(Reason::Creating),
         (_, Protection::Plain) => return Decision::Blocked(Reason::NotEncrypted),
         (_, Protection::OtherKey) => return Decision::Blocked(Reason::KeyMismatch),
         (Unknown, _) => return Decision::wait_patient(Reason::StatusUnknown),
-        (Starting, _) if !observed.born => return Decision::wait_seconds(Reason::Creating),
         (_, Protection::Unproven) => return Decision::wait_patient(Reason::KeyMismatch),
-        (Starting | Running | Stopping | Stopped, Protection::Exact) => {}
+        (Pending | Starting | Running | Stopping | Stopped, Protection::Exact) => {}
     }
     if let Some((_, _, obstacle)) = worst_key(observed) {
         return Decision::Blocked(obstacle);

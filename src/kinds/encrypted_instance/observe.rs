@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::api::{EncryptedInstance, EncryptedInstanceStatus};
 use super::decide::{
     Desired, Disk, ImageChoice, ImageFact, Instance, InstanceState, KeyChoice, Observed, UserDataFact,
-    Wanted, chosen,
+    Wanted, chosen, unborn,
 };
 use super::request::{self, USER_DATA, USER_DATA_VERSION};
 use super::user_data;
@@ -34,7 +34,7 @@ pub async fn observe(
         instances: BTreeSet::new(),
         hidden: None,
         known: status.instance_id.clone(),
-        born: was_ready(&status),
+        born: was_ready(&status) || object.spec.adopt.is_some(),
         missed: status.missing_since.is_some(),
         creation: world.creation(&owner.uid, status.shared.intent.as_ref(), began),
         refusal: standing_refusal(object),
@@ -164,9 +164,7 @@ async fn look_at_disks(
     world: &World,
     observed: &mut Observed,
 ) -> Result<(), Fault> {
-    let Some(instance) =
-        chosen(observed).filter(|instance| instance.state != InstanceState::Pending).cloned()
-    else {
+    let Some(instance) = chosen(observed).filter(|instance| !unborn(instance, observed.born)).cloned() else {
         return Ok(());
     };
     let attached = world.cloud.disks_of_instance(&wanted.region, &instance.id).await?;

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::api::{DiskStatus, EncryptedInstanceStatus, PinnedKey};
 use super::decide::{
-    Desired, Disk, ImageChoice, ImageFact, Instance, InstanceEffect, InstanceState, Observed, UserDataFact,
-    Wanted, chosen, protection, worst_key,
+    Desired, Disk, ImageChoice, ImageFact, Instance, InstanceEffect, Observed, UserDataFact, Wanted, chosen,
+    protection, unborn, worst_key,
 };
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::report::{Fact, Report, Truth, key_facts, key_obstacle};
@@ -78,12 +78,14 @@ fn key_message(reason: Reason, text: &str, key: &KeyFact, region: &str) -> Strin
 
 fn describe(status: &mut EncryptedInstanceStatus, instance: &Instance, observed: &Observed) {
     status.instance_id = Some(instance.id.clone());
-    status.instance_status = Some(instance.status.clone());
-    status.private_ips = instance.private_ips.clone();
     status.missing_since = None;
-    if instance.state == InstanceState::Pending {
+    if unborn(instance, observed.born) {
+        // Written once: each further word on the way to the first Ready would be a write of its own.
+        status.instance_status.get_or_insert_with(|| instance.status.clone());
         return;
     }
+    status.instance_status = Some(instance.status.clone());
+    status.private_ips = instance.private_ips.clone();
     let exact = instance.disks.iter().filter(|disk| disk.protection == Protection::Exact).count();
     status.coverage = Some(format!("{exact}/{}", instance.disks.len()));
     status.disks = instance.disks.iter().take(64).map(disk).collect();
@@ -129,7 +131,7 @@ fn describe_absence(
 }
 
 fn encrypted(instance: &Instance, observed: &Observed) -> Option<Fact> {
-    if instance.state == InstanceState::Pending {
+    if unborn(instance, observed.born) {
         return None;
     }
     let named = |protection| {
