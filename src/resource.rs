@@ -31,6 +31,9 @@ pub mod tag {
     pub const NAME: &str = "ecskms:name";
     /// The object's uid: the proof of ownership.
     pub const UID: &str = "ecskms:uid";
+    /// The object's kind, on an instance and the disks that were made with it: without it, a disk that an instance brought
+    /// along would look like that of a disk object of the same name.
+    pub const KIND: &str = "ecskms:kind";
 }
 
 /// Which KMS key encrypts the resource: exactly one of `id`, `alias` and `service`.
@@ -123,7 +126,7 @@ pub struct IntentRecord {
     pub recorded_at: MicroTime,
     /// The exact request, ClientToken included; replayed, never rebuilt. Dropped once the resource is there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = parameter_schema()))]
+    #[schemars(extend("maxProperties" = 256, "additionalProperties" = parameter_schema()))]
     pub parameters: BTreeMap<String, String>,
 }
 

@@ -468,7 +468,14 @@ fn nothing_outside_of_tests_may_panic_on_purpose() {
 
 #[test]
 fn a_kind_is_named_only_in_its_own_folder() {
-    let names = ["EncryptedImage", "EncryptedDisk", "encrypted_image", "encrypted_disk"];
+    let names = [
+        "EncryptedImage",
+        "EncryptedDisk",
+        "EncryptedInstance",
+        "encrypted_image",
+        "encrypted_disk",
+        "encrypted_instance",
+    ];
     let mut violations = Vec::new();
     for source in ["src", "crates/sim/src"].into_iter().flat_map(sources) {
         let allowed =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 mod stage;
-use stage::{Mode, Stage, condition, disk, image};
+use stage::{Mode, Stage, condition, disk, image, instance};
 
 /// What is asked of the operator while it is killed.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +27,10 @@ struct Case {
     object: fn(&str) -> Value,
 }
 
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case { kind: "EncryptedDisk", sort: "disks", object: disk },
     Case { kind: "EncryptedImage", sort: "images", object: image },
+    Case { kind: "EncryptedInstance", sort: "instances", object: instance },
 ];
 
 /// Plays the scenario up to the end that is wished for.
@@ -66,7 +67,8 @@ async fn judge(stage: &Stage, case: Case, scenario: Scenario, context: &str) {
             let object = stage.get(case.kind, "one").await;
             assert_eq!(condition(&object, "Ready").0, "True", "{context}: {object:#}");
             assert_eq!(condition(&object, "Encrypted").0, "True", "{context}: {object:#}");
-            let id = object["status"]["diskId"].as_str().or(object["status"]["imageId"].as_str());
+            let ids = ["diskId", "imageId", "instanceId"];
+            let id = ids.iter().find_map(|field| object["status"][*field].as_str());
             assert_eq!(id, Some(owned[0].0.as_str()), "{context}: status names the resource");
         }
         Scenario::DeleteWhenReady | Scenario::DeleteWhileCreating => {

@@ -237,6 +237,20 @@ const INVALID: &[&str] = &[
     "InvalidDiskSize.NotSupported",
     "InvalidImageName.Malformed",
     "InvalidDiskName.Malformed",
+    "InvalidVSwitchId.NotFound",
+    "IncorrectVSwitchStatus",
+    "InvalidInstanceType.ValueNotSupported",
+    "InvalidParameter.Mismatch",
+    "InvalidParameter.Conflict",
+    "InvalidNetworkType.Mismatch",
+    "InvalidDiskCategory.Mismatch",
+    "InvalidDiskSize.TooSmall",
+    "InvalidInstanceName.Malformed",
+    "InvalidDataDiskSize.ValueNotSupported",
+    "InvalidDataDiskCategory.ValueNotSupported",
+    "InvalidSystemDiskCategory.ValueNotSupported",
+    "CategoryNotSupported",
+    "InstanceDiskNumLimitExceed",
     "UserNotInTheWhiteList",
     "SizeExceed.Image",
     "InvalidOperation.VhdImageUnsupported",
@@ -315,7 +329,7 @@ mod tests {
         assert_eq!(classify("IncorrectDiskStatus.NeverAttached"), Some(Class::Invalid));
         assert_eq!(classify("IncorrectDiskStatusX"), None);
         assert_eq!(classify("ThrottlingX"), Some(Class::Throttled));
-        assert_eq!(classify("InvalidVSwitchId.NotFound"), None);
+        assert_eq!(classify("InvalidVSwitchId.Elsewhere"), None);
         assert_eq!(classify("Forbidden.NeverSeen"), None);
         assert_eq!(classify(""), None);
     }

@@ -61,6 +61,8 @@ reasons! {
     CopyQueued => Time,
     /// A creation whose answer was lost is left to age, so that it can never be made twice.
     Settling => Time,
+    /// Something that may change is being changed as the object asks: power state, name, protection from deletion.
+    Adjusting => Time,
     /// The resource is being removed.
     Deleting => Time,
     /// The disk is on its way to an instance.

@@ -11,7 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::encrypted_disk::decide::{DiskEffect, Role};
-use super::{EncryptedDisk, EncryptedImage, Visitor};
+use super::{EncryptedDisk, EncryptedImage, EncryptedInstance, Visitor};
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
@@ -19,6 +19,7 @@ use crate::kind::{DesiredOf, EffectOf, Kind, KindStatus, ObservedOf};
 
 mod encrypted_disk;
 mod encrypted_image;
+mod encrypted_instance;
 
 /// What the laws must know of a kind.
 struct Subject<K: Kind> {
@@ -177,6 +178,12 @@ fn images_keep_the_laws() {
 }
 
 #[test]
+fn instances_keep_the_laws() {
+    let subject = encrypted_instance::subject();
+    assert_eq!(broken_law(&subject, <EncryptedInstance as Kind>::Machine::decide), None);
+}
+
+#[test]
 fn deciders_that_break_a_law_are_noticed() {
     let subject = encrypted_disk::subject();
     let eager: Decider<EncryptedDisk> =
@@ -198,6 +205,7 @@ fn every_kind_of_the_registry_is_under_the_laws() {
     let under_law = vec![
         name(<EncryptedImage as kube::Resource>::kind(&())),
         name(<EncryptedDisk as kube::Resource>::kind(&())),
+        name(<EncryptedInstance as kube::Resource>::kind(&())),
     ];
     let mut registered = Names(Vec::new());
     super::visit(&mut registered);

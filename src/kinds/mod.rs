@@ -12,12 +12,14 @@ use crate::kind::{Kind, World};
 
 pub mod encrypted_disk;
 pub mod encrypted_image;
+pub mod encrypted_instance;
 
 #[cfg(test)]
 mod laws;
 
 pub use encrypted_disk::EncryptedDisk;
 pub use encrypted_image::EncryptedImage;
+pub use encrypted_instance::EncryptedInstance;
 
 /// Something that is done for every kind.
 pub trait Visitor {
@@ -34,7 +36,7 @@ macro_rules! kinds {
     };
 }
 
-kinds![EncryptedImage, EncryptedDisk];
+kinds![EncryptedImage, EncryptedDisk, EncryptedInstance];
 
 /// Starts the controller of every kind; each ends after `shutdown` turns true and its passes have finished.
 pub fn start(

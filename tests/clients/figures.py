@@ -8,12 +8,14 @@ import sys
 import time
 
 import servers
-from servers import disk, expect, image, truth, until
+from servers import disk, expect, image, instance, truth, until
 
 DISKS_MANY = 1000
 WRITES_PER_DISK_MAX = 3  # to the object: finalizer, intent, Ready; the Event comes on top
 WRITES_PER_IMAGE_MAX = 14  # the same, and one for each ten percent of progress
 ROUND_SECONDS = 10  # an object at rest is looked at again after 600 s, sixty times faster here
+WRITES_PER_INSTANCE_MAX = 4  # finalizer, intent, first sight, Ready; the Event comes on top
+INSTANCES_MANY = 100
 WRITING = ("create", "update", "patch", "apply", "delete", "deletecollection")
 
 
@@ -94,6 +96,26 @@ def many_disks(world, process, count):
     expect(len(set(tokens)) == len(tokens), "a disk was asked for twice")
 
 
+def one_instance(world):
+    took, calls, written, unchanged = cost(world, "encryptedinstances", ["alone"], instance, 60)
+    tell("one instance with three disks", 1, took, calls, written, unchanged)
+    expect(own_writes(written, "encryptedinstances") <= WRITES_PER_INSTANCE_MAX, f"{written}")
+    expect(calls["ecs:RunInstances"] == 1 and unchanged == 0, f"{calls}, {unchanged} writes changed nothing")
+
+
+def many_instances(world, count):
+    names = [f"machine-{number:04}" for number in range(count)]
+    took, calls, written, unchanged = cost(world, "encryptedinstances", names, instance, 120)
+    tell(f"{count} instances with three disks each", count, took, calls, written, unchanged)
+    expect(own_writes(written, "encryptedinstances") <= WRITES_PER_INSTANCE_MAX * count, f"{written}")
+    expect(calls["ecs:RunInstances"] == count and unchanged == 0, f"{calls}, {unchanged} writes changed nothing")
+    mark = world.mark()
+    time.sleep(2 * ROUND_SECONDS)
+    log = [f"{entry['service']}:{entry['action']}" for entry in world.sim("GET", f"log?after={mark}")]
+    rest = {action: log.count(action) for action in set(log)}
+    print(f"  cloud calls in two rounds at rest, all kinds: {dict(sorted(rest.items()))}")
+
+
 def rest_costs_no_write(world):
     """Two rounds over objects at rest."""
     mark, (before, _) = world.mark(), agent_writes(world)
@@ -101,7 +123,7 @@ def rest_costs_no_write(world):
     after, _ = agent_writes(world)
     expect(after == before, f"before {before}, after {after}")
     calls = [entry for entry in world.sim("GET", f"log?after={mark}")]
-    objects = len(servers.http("GET", world.url("encrypteddisks"))[1]["items"])
+    objects = len(servers.http("GET", world.url("encrypteddisks"))[1]["items"]) + INSTANCES_MANY
     print(f"cloud calls in two rounds over {objects} disks and an image at rest: {len(calls)}")
     expect(calls, "nothing was looked at")
     expect(len(calls) < 3 * objects + 60, f"{len(calls)} calls for {objects} objects")
@@ -119,6 +141,8 @@ def main():
         print(f"memory with no objects: {memory_mebibytes(process):.0f} MiB")
         checks.run("one_disk", one_disk, world)
         checks.run("one_image", one_image, world)
+        checks.run("one_instance", one_instance, world)
+        checks.run(f"{INSTANCES_MANY}_instances", many_instances, world, INSTANCES_MANY)
         checks.run(f"{count}_disks", many_disks, world, process, count)
         checks.run("rest_costs_no_write", rest_costs_no_write, world)
     checks.end()

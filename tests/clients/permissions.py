@@ -75,6 +75,16 @@ SUCCESSOR = manifest(
 IMAGE = image("image", "m-bp1app20g00000000002")
 # Deleted while it is still being copied: that takes CancelCopyImage.
 CANCELLED = image("cancelled", "m-bp1web40g00000000001")
+# Protected at first, so that the protection is lifted, and stopped in the end, so that it is started once more.
+INSTANCE = manifest(
+    "EncryptedInstance",
+    "instance",
+    zoneId="cn-hangzhou-i",
+    instanceType="ecs.g7.large",
+    image={"imageId": "m-bp1app20g00000000002"},
+    systemDisk={"sizeGiB": 40},
+    network={"vSwitchId": "vsw-bp1demo0000000000001", "securityGroupIds": ["sg-bp1demo00000000000001"]},
+)
 
 
 class World:
@@ -164,13 +174,20 @@ def work(world, cloud):
     """Everything that the operator can do: create, resize, copy, cancel, delete."""
     world.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy"))
     world.kubectl("wait", "--for=condition=Established", "crd", "--all")
-    world.apply(DISK, RESTORED, ATTACHED, SUCCESSOR, IMAGE)
+    world.apply(DISK, RESTORED, ATTACHED, SUCCESSOR, IMAGE, INSTANCE)
     world.kubectl("wait", "--for=condition=Ready", "ecskms", "--all", "--timeout=80s")
     named = '{"spec":{"sizeGiB":80,"diskName":"renamed","tags":{"team":"shop"}}}'
     world.kubectl("patch", "encrypteddisk", "disk", "--type=merge", "-p", named)
     until("another name", lambda: "renamed" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     until("a new tag", lambda: '"team": "shop"' in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     until("a disk of 80 GiB", lambda: "80" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
+    for state, status in (("Stopped", "Stopped"), ("Running", "Running")):
+        patch = json.dumps({"spec": {"powerState": state, "deletionProtection": False}})
+        world.kubectl("patch", "encryptedinstance", "instance", "--type=merge", "-p", patch)
+        world.kubectl(
+            "wait", f"--for=jsonpath={{.status.instanceStatus}}={status}", "encryptedinstance/instance", "--timeout=60s"
+        )
+    world.kubectl("delete", "encryptedinstance", "instance", "--timeout=60s")
     # From here on the cloud is slow: the copy must still be running when its object is deleted.
     call(f"{cloud}/_sim/clock", {"scale": 2})
     world.apply(CANCELLED)

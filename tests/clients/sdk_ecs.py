@@ -278,6 +278,10 @@ def runs_and_ends_instances():
         security_group_id="sg-1",
         instance_name="demo",
         client_token="run-1",
+        http_endpoint="enabled",
+        http_tokens="required",
+        key_pair_name="ops",
+        deletion_protection=False,
         system_disk=m.RunInstancesRequestSystemDisk(
             category="cloud_essd", size="40", encrypted="true", kmskey_id=KEY
         ),
@@ -294,6 +298,12 @@ def runs_and_ends_instances():
     assert sorted(one.type for one in held) == ["data", "system"] and {one.kmskey_id for one in held} == {KEY}
     seen = instance(made[0])
     assert (seen.cpu, seen.memory, seen.image_id, seen.zone_id) == (2, 8192, APP, ZONE)
+    assert all(one.tags.tag[0].tag_key == "a" for one in held), "disks carry the tags of their instance"
+    assert (seen.metadata_options.http_tokens, seen.key_pair_name) == ("required", "ops")
+    tagged = m.DescribeInstancesRequest(
+        region_id=REGION, max_results=100, tag=[m.DescribeInstancesRequestTag(key="a", value="b")]
+    )
+    assert {one.instance_id for one in ecs.describe_instances(tagged).body.instances.instance} == set(made)
     assert seen.tags.tag[0].tag_key == "a" and seen.vpc_attributes.v_switch_id == "vsw-1"
     ecs.stop_instance(m.StopInstanceRequest(instance_id=made[0], force_stop=True))
     until(lambda: instance(made[0]).status, "Stopped", "the stop")
@@ -340,6 +350,22 @@ def runs_and_ends_instances():
     until(lambda: instance(made[1]).status, "Running", "the batch reboot")
     ecs.delete_instance(m.DeleteInstanceRequest(instance_id=made[1], force=True))
     assert instance(made[1]) is None
+    ecs.modify_instance_attribute(m.ModifyInstanceAttributeRequest(instance_id=made[0], instance_name="kept"))
+    assert (instance(made[0]).instance_name, instance(made[0]).deletion_protection) == ("kept", True)
+
+
+def gives_up_instances_without_stock():
+    control("PUT", "settings", {"stockFailures": 1, "vswitches": ["vsw-1"]})
+    request = m.RunInstancesRequest(
+        region_id=REGION, image_id=APP, instance_type="ecs.g7.large", zone_id=ZONE, v_switch_id="vsw-2"
+    )
+    refused("InvalidVSwitchId.NotFound", 404, ecs.run_instances, request)
+    request.v_switch_id = "vsw-1"
+    made = ecs.run_instances(request).body.instance_id_sets.instance_id_set[0]
+    until(lambda: instance(made), None, "the stock failure")
+    again = ecs.run_instances(request).body.instance_id_sets.instance_id_set[0]
+    until(lambda: instance(again).status, "Running", "the second instance")
+    control("PUT", "settings", {"vswitches": []})
 
 
 def tags_and_lists_tags():
@@ -487,6 +513,7 @@ run(
     refuses_what_keys_do_not_allow,
     makes_and_copies_snapshots,
     runs_and_ends_instances,
+    gives_up_instances_without_stock,
     tags_and_lists_tags,
     shows_the_topology,
     switches_default_encryption,

@@ -328,6 +328,22 @@ def image(name, source="m-bp1app20g00000000002", **spec):
     return {"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedImage", "metadata": {"name": name}, "spec": spec}
 
 
+def instance(name, **spec):
+    """An EncryptedInstance with a system disk and two data disks, one of them under the second customer key."""
+    standard = {
+        "region": "cn-hangzhou", "zoneId": "cn-hangzhou-i", "instanceType": "ecs.g7.large",
+        "key": {"id": "key-hzz65f0a1b2c3d4e5f6a7b8"}, "image": {"imageId": "m-bp1app20g00000000002"},
+        "systemDisk": {"sizeGiB": 40},
+        "dataDisks": [
+            {"name": "data", "sizeGiB": 40, "deleteWithInstance": True},
+            {"name": "logs", "sizeGiB": 20, "deleteWithInstance": True, "key": {"alias": "alias/ecskms-second"}},
+        ],
+        "network": {"vSwitchId": "vsw-bp1demo0000000000001", "securityGroupIds": ["sg-bp1demo00000000000001"]},
+        "deletionProtection": False,
+    }
+    return {"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance", "metadata": {"name": name}, "spec": {**standard, **spec}}
+
+
 def need_kubectl():
     """Ends the script as skipped where there is no kubectl."""
     if not shutil.which("kubectl"):

@@ -69,6 +69,8 @@ fn the_shipped_files_grant_nothing_with_a_star() {
 
 #[test]
 fn the_ram_policy_allows_each_action_that_the_client_calls_and_no_more() {
+    // The table of RAM authorization knows no narrower resource for it.
+    const UNBOUND: [&str; 1] = ["ecs:RunInstances"];
     let text = std::fs::read_to_string(root().join("deploy/ram/policy.json")).expect("the policy is there");
     let policy: Value = serde_json::from_str(&text).expect("it is JSON");
     let statements = policy["Statement"].as_array().expect("statements");
@@ -81,7 +83,7 @@ fn the_ram_policy_allows_each_action_that_the_client_calls_and_no_more() {
             let changes =
                 !["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")));
             assert!(
-                !changes || statement["Resource"] != "*",
+                !changes || UNBOUND.contains(&&*action) || statement["Resource"] != "*",
                 "{action} changes something and is bound to nothing"
             );
             assert!(allowed.insert(action.clone()), "{action} is allowed twice");

@@ -128,6 +128,11 @@ fn example(plural: &str) -> Value {
             let place = json!({"region": "cn-a", "zoneId": "cn-a-b", "key": {"id": "key-a"}, "sizeGiB": 40});
             return with(&json!({ "spec": place }), "category", Some(json!("cloud_essd")));
         }
+        "encryptedinstances" => json!({
+            "region": "cn-a", "zoneId": "cn-a-b", "instanceType": "ecs.x", "key": {"id": "key-a"},
+            "image": {"imageId": "m-1"}, "systemDisk": {"sizeGiB": 40},
+            "network": {"vSwitchId": "vsw-1", "securityGroupIds": ["sg-1"]},
+        }),
         other => unreachable!("give an example of {other}"),
     };
     json!({ "spec": spec })
@@ -153,6 +158,7 @@ fn sample(schema: &Value, which: usize) -> Value {
         Some("string") => json!(format!("value-{which}")),
         Some("integer") => json!(40 + which),
         Some("boolean") => json!(which == 1),
+        Some("array") => json!([sample(&schema["items"], which)]),
         Some("object") => {
             let fields = schema["properties"].as_object().expect("a struct");
             let first = fields.keys().next().expect("a struct has fields");

@@ -9,6 +9,7 @@
 mod disk_successor;
 mod encrypted_disk;
 mod encrypted_image;
+mod encrypted_instance;
 mod lease;
 mod process;
 mod protocol;

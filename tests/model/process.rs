@@ -12,6 +12,8 @@ use crate::world::{Held, Object, Pending, Recorded, Request, Resource, Snapshot,
 
 /// What a kind lends to the model.
 pub trait Subject: Send + Sync + 'static {
+    /// Whether a known id that is gone is looked for by tags as well, also while the object stays.
+    const LOOKS_AGAIN: bool = false;
     /// The real decision.
     fn decide(view: &View) -> Verdict;
     /// The real promise.
@@ -72,7 +74,7 @@ pub fn look<S: Subject>(
     object: &Object,
     held: Option<Held>,
 ) -> (Pending, bool) {
-    let seen = lookup(config, state, object, held);
+    let seen = lookup(config, state, object, held, S::LOOKS_AGAIN);
     let creation = believed(config, object, creation_facts(config, object, held));
     let leftovers = object.deleting && object.listed && state.cloud.snapshots > 0 && seen.is_empty();
     let view = View { object, creation, seen: &seen, leftovers, delete: config.delete };
@@ -80,7 +82,11 @@ pub fn look<S: Subject>(
     let reported = seen.first().filter(|resource| object.deleting || S::records(resource));
     let pending = Pending {
         verdict,
-        known: object.known.or(reported.map(|resource| resource.id)),
+        // A new attempt begins without what an earlier one made.
+        known: match verdict {
+            Verdict::Record(_) => None,
+            _ => object.known.or(reported.map(|resource| resource.id)),
+        },
         listed: object.listed
             || (config.snapshots && !object.deleting && reported.is_some_and(|resource| resource.done)),
         refused: object.refused,
@@ -98,7 +104,9 @@ fn finalizer_first(object: &Object, verdict: Verdict) -> Verdict {
 /// True if `engine::reconcile::tell` would find a difference that matters here.
 fn has_news(object: &Object, pending: &Pending, held: Option<Held>) -> bool {
     let answer = object.intent.is_some_and(|recorded| recorded_answer(recorded, held) != recorded);
-    (pending.known, pending.listed, pending.refused) != (object.known, object.listed, object.refused)
+    let first_ready = pending.verdict == Verdict::Settled && !object.settled;
+    first_ready
+        || (pending.known, pending.listed, pending.refused) != (object.known, object.listed, object.refused)
         || answer
 }
 
@@ -116,7 +124,13 @@ fn creation_facts(config: &Config, object: &Object, held: Option<Held>) -> Creat
 }
 
 /// Mirrors `find_disks` and `find_copies`: by known or answered id, else by tags; on deletion also by tags.
-fn lookup(config: &Config, state: &State, object: &Object, held: Option<Held>) -> Vec<Resource> {
+fn lookup(
+    config: &Config,
+    state: &State,
+    object: &Object,
+    held: Option<Held>,
+    looks_again: bool,
+) -> Vec<Resource> {
     let visible = || state.cloud.resources.iter().filter(|resource| resource.visible).copied();
     let answered = match creation_facts(config, object, held) {
         Creation { claim: Claim::Accepted, .. } => held.and_then(|held| held.id),
@@ -127,7 +141,7 @@ fn lookup(config: &Config, state: &State, object: &Object, held: Option<Held>) -
     }
     if let Some(id) = object.known.or(answered) {
         let found: Vec<Resource> = visible().filter(|resource| resource.id == id).collect();
-        let by_id_alone = !object.deleting || config.flaw == Flaw::DepartsById;
+        let by_id_alone = !(object.deleting || looks_again) || config.flaw == Flaw::DepartsById;
         if by_id_alone || !found.is_empty() {
             return found;
         }
@@ -178,6 +192,7 @@ pub fn act(config: &Config, state: &mut State, index: usize, heard: bool) {
         Verdict::Secure => state.write(index, |object| object.finalizer = true),
         Verdict::Record(attempt) => state.write(index, |object| {
             let large = object.large;
+            (object.known, object.settled) = (None, false);
             object.intent =
                 Some(Recorded { attempt, sends: 1, answered: 0, accepted: false, aged: false, large });
         }),
@@ -207,6 +222,7 @@ pub fn act(config: &Config, state: &mut State, index: usize, heard: bool) {
         Verdict::Leave => state.write(index, |object| object.finalizer = false),
         Verdict::Settled | Verdict::Wait | Verdict::Blocked => state.write(index, |object| {
             (object.known, object.listed, object.refused) = (pending.known, pending.listed, pending.refused);
+            object.settled |= pending.verdict == Verdict::Settled;
             object.intent = object.intent.map(|recorded| recorded_answer(recorded, held));
         }),
         Verdict::Send(_) | Verdict::CreateBlind => return,

@@ -41,6 +41,8 @@ pub struct Object {
     pub known: Option<u8>,
     /// Whether the snapshots behind the resource stand in status.
     pub listed: bool,
+    /// Whether the resource was Ready once: then the frozen request has been dropped.
+    pub settled: bool,
     /// `status.intent`.
     pub intent: Option<Recorded>,
 }

@@ -361,6 +361,23 @@ pub fn image(name: &str) -> Value {
     })
 }
 
+/// A machine with two data disks, one of them under a second key, that goes with its object.
+pub fn instance(name: &str) -> Value {
+    json!({
+        "apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance", "metadata": {"name": name},
+        "spec": {
+            "region": "cn-hangzhou", "zoneId": "cn-hangzhou-i", "instanceType": "ecs.g7.large", "key": {"id": KEY},
+            "image": {"imageId": IMAGE}, "systemDisk": {"sizeGiB": 40},
+            "dataDisks": [
+                {"name": "data", "sizeGiB": 40, "deleteWithInstance": true},
+                {"name": "logs", "sizeGiB": 20, "key": {"alias": "alias/ecskms-second"}, "deleteWithInstance": true},
+            ],
+            "network": {"vSwitchId": "vsw-bp1demo0000000000001", "securityGroupIds": ["sg-bp1demo00000000000001"]},
+            "deletionProtection": false, "deletionPolicy": "Delete",
+        },
+    })
+}
+
 fn client(router: Router, gate: Arc<Gate>) -> Client {
     let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (router, gate) = (router.clone(), gate.clone());

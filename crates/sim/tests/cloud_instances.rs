@@ -147,3 +147,53 @@ async fn without_permission_instances_seem_not_to_exist() {
     let log = client.control("GET", "log", Value::Null).await;
     assert_eq!(log.as_array().expect("a list").len(), 6);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_instance_vanishes_with_its_disks_where_there_is_no_stock() {
+    let client = client();
+    client.settings(json!({"stockFailures": 1})).await;
+    let run = |token: &str| {
+        [
+            ("RegionId", REGION.to_string()),
+            ("ImageId", APP.to_string()),
+            ("InstanceType", "ecs.g7.large".to_string()),
+            ("ClientToken", token.to_string()),
+            ("Tag.1.Key", "owner".to_string()),
+            ("Tag.1.Value", "u".to_string()),
+        ]
+    };
+    let send = async |token: &str| {
+        let pairs = run(token);
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let made = client.ok("RunInstances", &pairs).await;
+        made["InstanceIdSets"]["InstanceIdSet"][0].as_str().expect("an id").to_string()
+    };
+    let tagged = [("RegionId", REGION), ("Tag.1.Key", "owner"), ("Tag.1.Value", "u")];
+    let first = send("a").await;
+    assert_eq!(client.instance_status(&first).await, "Pending");
+    let disks = client.ok("DescribeDisks", &tagged).await;
+    assert_eq!(
+        disks["Disks"]["Disk"][0]["InstanceId"],
+        first.as_str(),
+        "disks carry the tags of their instance"
+    );
+    pass(5).await;
+    assert_eq!(client.instance_status(&first).await, "gone");
+    assert_eq!(client.ok("DescribeDisks", &tagged).await["Disks"]["Disk"], json!([]));
+    assert_eq!(send("a").await, first, "the token remembers what it made, although that is gone");
+    let second = send("b").await;
+    pass(25).await;
+    assert_eq!(client.instance_status(&second).await, "Running", "one failure was planned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_vswitch_is_refused_where_the_known_ones_are_named() {
+    let client = client();
+    let run = |vswitch: &'static str| {
+        [("RegionId", REGION), ("ImageId", APP), ("InstanceType", "ecs.g7.large"), ("VSwitchId", vswitch)]
+    };
+    client.ok("RunInstances", &run("vsw-any")).await;
+    client.settings(json!({"vswitches": ["vsw-1"]})).await;
+    client.refused(404, "InvalidVSwitchId.NotFound", "RunInstances", &run("vsw-any")).await;
+    client.ok("RunInstances", &run("vsw-1")).await;
+}

@@ -129,7 +129,9 @@ async fn find_disks(look: &Look<'_>) -> Result<(Vec<alibaba::Disk>, Option<Strin
         [(tag::CLUSTER, &*owner.cluster), (tag::NAMESPACE, &*owner.namespace), (tag::NAME, &*owner.name)];
     let found = cloud.disks_by_tags(look.region(), &tags).await?;
     let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|disk| owner.owns(&disk.tags));
-    Ok((own, others.into_iter().next_back().map(|disk| disk.id)))
+    // A disk of this name that came along with an instance is no earlier life of this object.
+    let namesake = others.into_iter().rfind(|disk| !disk.tags.contains_key(tag::KIND));
+    Ok((own, namesake.map(|disk| disk.id)))
 }
 
 fn fact(disk: &alibaba::Disk, look: &Look, key: &KeyFact) -> Disk {

@@ -290,8 +290,15 @@ static ASSUMPTIONS: &[Assumption] = &[
     a("instance-type-code", "An unknown instance type is InvalidInstanceType.ValueNotSupported 404.", "none"),
     a(
         "networks-are-not-checked",
-        "Security groups and vSwitches are taken as given.",
-        "A limit of the simulation",
+        "Security groups are taken as given, and vSwitches unless the settings say which ones exist; then another \
+         one is InvalidVSwitchId.NotFound 404.",
+        "The code stands in the table of CreateInstance; the rest is a limit of the simulation",
+    ),
+    a(
+        "stock-failure-removes-all",
+        "An accepted instance for which there is no stock vanishes at the end of Pending, with all its disks.",
+        "SystemFailure.Delete: the instance is released because its creation failed; when and with what is not \
+         said",
     ),
     a(
         "data-disks-of-encrypted-images",

@@ -1,6 +1,6 @@
 //! RunInstances and ReplaceSystemDisk: the two calls that write an image onto a system disk.
 //!
-//! Deliberately does not check networks: security groups and vSwitches are taken as given.
+//! Deliberately does not check networks: security groups are taken as given, and vSwitches unless the settings name them.
 
 use std::collections::BTreeMap;
 
@@ -56,6 +56,7 @@ pub fn run(world: &mut World, call: &Call) -> Answer {
         return Err(Refusal::invalid("Amount"));
     }
     let image = image_to_write(world, call)?;
+    check_network(world, call)?;
     let tags = parameters.tags()?;
     let plan = plan_disks(world, call, &image, &zone)?;
     if world.settings.arrears {
@@ -85,16 +86,31 @@ pub fn run(world: &mut World, call: &Call) -> Answer {
             ),
             ..described(world, call, &id)?
         };
-        // assumption: networks-are-not-checked
         let seconds = world.plausible_seconds(PENDING_SECONDS, &format!("{}{number}", call.label(&id)));
         let pending = world.schedule(seconds, Event::InstanceNext(id.clone()));
         world.instances.insert(id.clone(), Instance { pending, ..instance });
         for planned in &plan {
-            insert_disk(world, call.region, &zone, &id, &image.id, planned);
+            let disk_id = insert_disk(world, call.region, &zone, &id, &image.id, planned);
+            // "The tags to add to the instance, disks, and primary ENI" (official SDK models).
+            if let Some(disk) = world.disks.get_mut(&disk_id) {
+                disk.tags = tags.clone();
+            }
         }
         ids.push(id);
     }
     Ok(json!({"InstanceIdSets": {"InstanceIdSet": ids}, "OrderId": "", "TradePrice": 0.1}))
+}
+
+/// A vSwitch must exist, where the settings say which ones do.
+fn check_network(world: &World, call: &Call) -> Result<(), Refusal> {
+    // assumption: networks-are-not-checked
+    let known = &world.settings.vswitches;
+    match call.parameters.text("VSwitchId") {
+        Some(id) if !known.is_empty() && !known.iter().any(|known| known == id) => {
+            Err(Refusal::not_found("InvalidVSwitchId.NotFound"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn described(world: &World, call: &Call, id: &str) -> Result<Instance, Refusal> {
@@ -114,6 +130,10 @@ fn described(world: &World, call: &Call, id: &str) -> Result<Instance, Refusal> 
         created: world.now,
         deletion_protection: parameters.flag("DeletionProtection")?,
         resource_group_id: parameters.text("ResourceGroupId").unwrap_or_default().to_string(),
+        key_pair_name: parameters.text("KeyPairName").unwrap_or_default().to_string(),
+        ram_role_name: parameters.text("RamRoleName").unwrap_or_default().to_string(),
+        http_tokens: parameters.text("HttpTokens").unwrap_or("optional").to_string(),
+        user_data: parameters.text("UserData").unwrap_or_default().to_string(),
         ..Instance::default()
     })
 }

@@ -218,9 +218,27 @@ pub fn delete(world: &mut World, call: &Call) -> Answer {
 }
 
 impl World {
+    /// True if the instance vanishes instead of starting.
+    fn fails_for_want_of_stock(&mut self, id: &str, number: u64) -> bool {
+        let pending = self.instances.get(id).is_some_and(|instance| {
+            instance.pending == number && instance.status == "Pending" && instance.started.is_none()
+        });
+        if !pending || self.settings.stock_failures == 0 {
+            return false;
+        }
+        // assumption: stock-failure-removes-all
+        self.settings.stock_failures -= 1;
+        self.instances.remove(id);
+        self.disks.retain(|_, disk| disk.instance_id.as_deref() != Some(id));
+        true
+    }
+
     /// The next step of an instance's life.
     pub fn step_instance(&mut self, id: &str, number: u64) {
         let now = self.now;
+        if self.fails_for_want_of_stock(id, number) {
+            return;
+        }
         let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.pending == number) else {
             return;
         };

@@ -58,6 +58,14 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
     /// The resource group, often empty.
     pub resource_group_id: String,
+    /// The SSH key pair, often empty.
+    pub key_pair_name: String,
+    /// The RAM role, often empty.
+    pub ram_role_name: String,
+    /// `required` or `optional`: whether the metadata service asks for a token.
+    pub http_tokens: String,
+    /// What RunInstances was given as UserData, in base64.
+    pub user_data: String,
     /// True while a stop is the first half of a reboot.
     pub rebooting: bool,
     /// The event that may change it next; 0 stands for none.
@@ -96,6 +104,12 @@ impl Instance {
                 "VpcId": "",
                 "NatIpAddress": "",
                 "PrivateIpAddress": {"IpAddress": [self.private_address]},
+            },
+            "KeyPairName": self.key_pair_name,
+            "MetadataOptions": {
+                "HttpEndpoint": "enabled",
+                "HttpTokens": self.http_tokens,
+                "HttpPutResponseHopLimit": 1,
             },
             "Tags": tag_view(&self.tags),
         });

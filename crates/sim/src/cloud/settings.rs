@@ -46,6 +46,10 @@ pub struct Settings {
     pub limited_policy: Value,
     /// Seconds by which the gateway's clock is ahead of real time when it judges `x-acs-date`.
     pub clock_skew_seconds: i64,
+    /// The vSwitches that exist; while there are none, every one is taken as given.
+    pub vswitches: Vec<String>,
+    /// So many of the next accepted instances vanish instead of starting, as when a zone has no stock.
+    pub stock_failures: u32,
     /// The region of a call that names none by parameter, header or host.
     pub home_region: String,
 }
@@ -74,6 +78,8 @@ impl Default for Settings {
             empty_when_denied: vec!["DescribeInstances".into(), "DescribeInstanceStatus".into()],
             limited_policy: working_policy(),
             clock_skew_seconds: 0,
+            vswitches: Vec::new(),
+            stock_failures: 0,
             home_region: "cn-hangzhou".into(),
         }
     }
