@@ -46,6 +46,10 @@ pub struct Settings {
     pub limited_policy: Value,
     /// Seconds by which the gateway's clock is ahead of real time when it judges `x-acs-date`.
     pub clock_skew_seconds: i64,
+    /// The role that the metadata service lends; empty for an instance without one.
+    pub metadata_role: String,
+    /// Whether the metadata service answers only to who shows a token of its own.
+    pub metadata_token_required: bool,
     /// The region of a call that names none by parameter, header or host.
     pub home_region: String,
 }
@@ -74,6 +78,8 @@ impl Default for Settings {
             empty_when_denied: vec!["DescribeInstances".into(), "DescribeInstanceStatus".into()],
             limited_policy: working_policy(),
             clock_skew_seconds: 0,
+            metadata_role: "ecskms-operator".into(),
+            metadata_token_required: true,
             home_region: "cn-hangzhou".into(),
         }
     }
