@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, CustomResourceExt, Resource};
@@ -15,14 +16,16 @@ use crate::alibaba::gateway::Cloud;
 use crate::decision::reason::Mover;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason};
-use crate::resource::{FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
+use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
 
+pub mod accounts;
 pub mod claims;
 pub mod fault;
 pub mod key;
 pub mod owner;
 pub mod reference;
 
+pub use accounts::{Accounts, Obstacle};
 pub use claims::Claims;
 pub use fault::{Fault, FaultClass};
 pub use owner::Owner;
@@ -58,6 +61,11 @@ pub trait Kind:
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
     /// The same, for a watch that one object which does not fit the type cannot stop.
     fn guarded(client: Client, namespace: Option<&str>) -> Api<DeserializeGuard<Self>>;
+    /// The account that the object names; None: the operator's own. The engine hands `observe` and `act` a world whose
+    /// cloud is that account's.
+    fn account(&self) -> Option<&AccountReference> {
+        None
+    }
     /// The status as it stands in the object.
     fn status(&self) -> Option<&Self::Status>;
     /// Validates the object. A deletion timestamp yields the absent state before the spec is looked at, so that no bad spec
@@ -153,16 +161,19 @@ pub fn requested_at<K: Resource>(object: &K) -> Option<&str> {
         .map(String::as_str)
 }
 
-/// Everything outside of this process. If it is not in the signature, the function is pure.
+/// Everything outside of this process. If it is not in the signature, the function is pure. Clones share it.
+#[derive(Clone)]
 pub struct World {
     /// The Kubernetes API.
     pub kube: Client,
-    /// Alibaba Cloud.
+    /// Alibaba Cloud: the account of the object at hand.
     pub cloud: Cloud,
+    /// The other accounts.
+    pub accounts: Arc<Accounts>,
     /// What time it is.
     pub clock: Clock,
     /// What this process knows of its own sends.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
     /// Figures and names that hold for the whole process.
     pub settings: Settings,
 }
@@ -190,6 +201,8 @@ pub struct Settings {
     pub cluster: String,
     /// Name of this process in Events and Leases.
     pub identity: String,
+    /// The operator's own namespace, where the Secrets of accounts are.
+    pub namespace: String,
     /// How long after its compare-and-swap a claim may still be used to send.
     pub send_window: std::time::Duration,
     /// How long after the last possible send an empty lookup proves absence: send window, call time-out, validity of a
@@ -200,11 +213,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// 5 min to send, 30 s a call, 15 min validity of a signature (ACS3 page), 5 min for lags and skew.
+    /// 5 min to send; 30 s each for a call, a renewal of credentials and the call again; 15 min validity of a signature
+    /// (ACS3 page); 5 min for lags and skew.
     pub fn standard(cluster: String, identity: String) -> Settings {
         let send_window = std::time::Duration::from_secs(5 * 60);
-        let settle = send_window + std::time::Duration::from_secs(30 + 15 * 60 + 5 * 60);
-        Settings { cluster, identity, send_window, settle, tempo: 1.0 }
+        let settle = send_window + std::time::Duration::from_secs(3 * 30 + 15 * 60 + 5 * 60);
+        let namespace = "ecskms-system".to_owned();
+        Settings { cluster, identity, namespace, send_window, settle, tempo: 1.0 }
     }
 }
 

@@ -26,6 +26,8 @@ pub const NAMESPACE: &str = "ecskms-system";
 pub const LEASE_NAME: &str = "ecskms-leader";
 /// Name of the Role that allows leader election.
 pub const ELECTION_ROLE: &str = "ecskms-leader-election";
+/// Name of the Role that allows reading the Secrets of accounts.
+pub const CREDENTIALS_ROLE: &str = "ecskms-credentials";
 /// Name of the ClusterRole that is added to the built-in role `view`, and so to `edit` and `admin`.
 pub const VIEW_ROLE: &str = "ecskms-view";
 /// Name of the ClusterRole that is added to the built-in role `edit`, and so to `admin`.
@@ -60,7 +62,8 @@ pub fn crd_files() -> Vec<(String, String)> {
 }
 
 /// What the operator may do everywhere: look at its kinds, write their status and finalizers, write Events,
-/// and read the uid of namespace kube-system, which tells clusters apart.
+/// and read single namespaces: the uid of kube-system tells clusters apart, and labels say which namespaces may
+/// use an account.
 pub fn operator_role() -> ClusterRole {
     let plurals = plurals(|_| true);
     let status = plurals.iter().map(|plural| format!("{plural}/status")).collect();
@@ -68,10 +71,7 @@ pub fn operator_role() -> ClusterRole {
         rule(GROUP, plurals, &["get", "list", "watch", "patch"]),
         rule(GROUP, status, &["patch"]),
         rule("events.k8s.io", vec!["events".to_owned()], &["create", "patch"]),
-        PolicyRule {
-            resource_names: Some(vec!["kube-system".to_owned()]),
-            ..rule("", vec!["namespaces".to_owned()], &["get"])
-        },
+        rule("", vec!["namespaces".to_owned()], &["get"]),
     ];
     ClusterRole { metadata: metadata(NAME, labels()), rules: Some(rules), aggregation_rule: None }
 }
@@ -90,6 +90,14 @@ pub fn election_role() -> Role {
     Role { metadata, rules: Some(rules) }
 }
 
+/// What the operator may do in its own namespace only: read a Secret whose name a CloudAccount gives. Neither list nor
+/// watch, either of which would show all of them.
+pub fn credentials_role() -> Role {
+    let metadata =
+        ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(CREDENTIALS_ROLE, labels()) };
+    Role { metadata, rules: Some(vec![rule("", vec!["secrets".to_owned()], &["get"])]) }
+}
+
 /// Gives [`operator_role`] to the operator's ServiceAccount.
 pub fn operator_binding() -> ClusterRoleBinding {
     let role_ref = reference("ClusterRole", NAME);
@@ -100,6 +108,13 @@ pub fn operator_binding() -> ClusterRoleBinding {
 pub fn election_binding() -> RoleBinding {
     let metadata = ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(ELECTION_ROLE, labels()) };
     RoleBinding { metadata, role_ref: reference("Role", ELECTION_ROLE), subjects: Some(vec![operator()]) }
+}
+
+/// Gives [`credentials_role`] to the operator's ServiceAccount.
+pub fn credentials_binding() -> RoleBinding {
+    let metadata =
+        ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(CREDENTIALS_ROLE, labels()) };
+    RoleBinding { metadata, role_ref: reference("Role", CREDENTIALS_ROLE), subjects: Some(vec![operator()]) }
 }
 
 /// Reading every kind, for whoever has the built-in role view, edit or admin.

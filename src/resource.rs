@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod check;
+pub mod selector;
 
 /// API group of every kind.
 pub const GROUP: &str = "ecskms.dev";

@@ -145,7 +145,13 @@ const ROOMS: &[Room] = &[
 ];
 
 /// Where a kind may be named besides `src/kinds`, each with a reason. Unit tests may name what they like.
-const KIND_NAMES_ALLOWED: &[(&str, &str)] = &[];
+const KIND_NAMES_ALLOWED: &[(&str, &str)] = &[
+    ("src/decision/reason.rs", "reasons say which object stands in the way"),
+    ("src/kind/accounts.rs", "messages name the object that somebody must mend"),
+    ("src/manifests.rs", "says which Secrets may be read"),
+    ("src/cli/run.rs", "a flag says where these objects' Secrets are"),
+    ("src/resource.rs", "a field of every other kind refers to it"),
+];
 
 /// Longest function, in lines from its signature to its closing brace.
 const FUNCTION_LINES_MAX: usize = 70;
@@ -472,9 +478,11 @@ fn a_kind_is_named_only_in_its_own_folder() {
         "EncryptedImage",
         "EncryptedDisk",
         "EncryptedInstance",
+        "CloudAccount",
         "encrypted_image",
         "encrypted_disk",
         "encrypted_instance",
+        "cloud_account",
     ];
     let mut violations = Vec::new();
     for source in ["src", "crates/sim/src"].into_iter().flat_map(sources) {

@@ -21,17 +21,22 @@ pub(super) fn classify_local(code: &str) -> Class {
             Class::Invalid
         }
         local::THROTTLED => Class::Throttled,
-        local::CREDENTIALS_MISSING | local::CREDENTIALS_INCOMPLETE | local::CREDENTIALS_MALFORMED => {
-            Class::Credentials
-        }
-        local::NOT_CONNECTED | local::CONNECTION | local::TIMEOUT | local::INTERRUPTED => Class::Transient,
+        local::CREDENTIALS_MISSING
+        | local::CREDENTIALS_INCOMPLETE
+        | local::CREDENTIALS_MALFORMED
+        | local::CREDENTIALS_REFUSED => Class::Credentials,
+        local::CREDENTIALS_UNAVAILABLE
+        | local::NOT_CONNECTED
+        | local::CONNECTION
+        | local::TIMEOUT
+        | local::INTERRUPTED => Class::Transient,
         _ => Class::Defect,
     }
 }
 
 /// True for the codes of this client that say that nothing was sent.
 pub(super) fn precedes_sending(code: &str) -> bool {
-    code == local::NOT_CONNECTED
+    matches!(code, local::NOT_CONNECTED | local::CREDENTIALS_UNAVAILABLE)
         || matches!(classify_local(code), Class::Invalid | Class::Throttled | Class::Credentials)
 }
 

@@ -128,6 +128,11 @@ fn invalid_region(service: Service, action: &'static str, text: &str) -> Error {
     Error::local(service, action, local::INVALID_REGION, text)
 }
 
+/// Checks the text of an override. Errors: class Invalid, definite, `Local.InvalidEndpoint`.
+pub fn check_override(text: &str) -> Result<(), Error> {
+    parse_override(text).map(drop)
+}
+
 fn parse_override(text: &str) -> Result<Url, Error> {
     let refuse = |reason: &str| Error::local(None, "Configure", local::INVALID_ENDPOINT, reason);
     let url = Url::parse(text).map_err(|_| refuse("an endpoint override is not an address"))?;

@@ -101,6 +101,10 @@ pub mod local {
     pub const CREDENTIALS_INCOMPLETE: &str = "Local.CredentialsIncomplete";
     /// The credentials contain characters that no credentials have. Nothing was sent.
     pub const CREDENTIALS_MALFORMED: &str = "Local.CredentialsMalformed";
+    /// Whoever hands out the credentials refused to, or what was held has expired. Nothing was sent.
+    pub const CREDENTIALS_REFUSED: &str = "Local.CredentialsRefused";
+    /// Whoever hands out the credentials is out of reach. Nothing was sent.
+    pub const CREDENTIALS_UNAVAILABLE: &str = "Local.CredentialsUnavailable";
     /// No connection came about. Nothing was sent.
     pub const NOT_CONNECTED: &str = "Local.NotConnected";
     /// The connection broke before a complete reply came.
@@ -214,6 +218,11 @@ impl Error {
             retry_after: refusal.retry_after,
             ram_action,
         }
+    }
+
+    /// True if the cloud did not accept the security token: other credentials may help, these never will.
+    pub(crate) fn is_stale_token(&self) -> bool {
+        self.http_status.is_some() && self.code.starts_with("InvalidSecurityToken")
     }
 
     /// The same failure with what is known about the reply.

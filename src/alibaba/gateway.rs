@@ -2,7 +2,8 @@
 //!
 //! It joins what must be shared by all objects: the HTTP client, the memory of throttled actions, the pace of
 //! KMS calls, the gathering of single readings into lists, short-lived facts about keys and the role, and
-//! counters. The typed calls stand in `ecs`, `kms`, `ram` and `sts`. It does not retry, and does not decide
+//! counters. The typed calls stand in `ecs`, `kms`, `ram` and `sts`. It does not retry, but
+//! for a security token that the cloud calls expired, and does not decide
 //! how long a caller waits.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::credentials::Source;
+use super::credentials::{Credentials, Keeper, Source};
 use super::endpoint::{Endpoints, Network, check_region};
 use super::error::{Class, Error, local};
 use super::facts::{Disk, Snapshot};
@@ -49,6 +50,18 @@ pub struct Settings {
     pub clock: Clock,
     /// What carries the requests.
     pub wire: Wire,
+    /// Where the instance's metadata service is, if not at the address that it has on ECS.
+    pub metadata_endpoint: Option<String>,
+}
+
+/// Who signs a call.
+pub(crate) enum Signer<'a> {
+    /// The account's own credentials, renewed if need be.
+    Own,
+    /// These.
+    Given(&'a Credentials),
+    /// Nobody: the call proves itself otherwise.
+    Nobody,
 }
 
 /// The cloud of one account. Clones share everything.
@@ -58,8 +71,9 @@ pub struct Cloud {
 }
 
 struct Shared {
+    settings: Settings,
     transport: Transport,
-    source: Source,
+    keeper: Keeper,
     endpoints: Endpoints,
     sts_region: String,
     ledger: Ledger,
@@ -70,7 +84,7 @@ struct Shared {
     disk_lookups: Sweep<Disk>,
     keys: Memory<(String, String), Option<Key>>,
     role: Memory<(), EcsRole>,
-    counters: Mutex<Counters>,
+    counters: Arc<Mutex<Counters>>,
 }
 
 impl Cloud {
@@ -78,17 +92,33 @@ impl Cloud {
     ///
     /// Errors: `Local.InvalidEndpoint`, `Local.InvalidRegion`, `Local.Client`.
     pub fn new(settings: Settings, source: Source) -> Result<Cloud, Error> {
+        Cloud::counting(settings, source, Arc::default())
+    }
+
+    /// Another account behind the same wire: other credentials, and other endpoints for the products that are
+    /// named. It shares nothing with this one but the counters.
+    ///
+    /// Errors: as [`Cloud::new`].
+    pub fn sibling(&self, source: Source, endpoints: &BTreeMap<Service, String>) -> Result<Cloud, Error> {
+        let mut settings = self.shared.settings.clone();
+        settings.service_endpoints.extend(endpoints.iter().map(|(service, url)| (*service, url.clone())));
+        Cloud::counting(settings, source, self.shared.counters.clone())
+    }
+
+    fn counting(settings: Settings, source: Source, counters: Arc<Mutex<Counters>>) -> Result<Cloud, Error> {
         let override_for_all = settings.endpoint_override.as_deref();
         let endpoints = Endpoints::new(override_for_all, &settings.service_endpoints, settings.network)?;
         if let Some(region) = &settings.sts_region {
             check_region(Service::Sts, "Configure", region)?;
         }
-        let transport = Transport::new(settings.wire, settings.clock, endpoints.all_loopback())?;
+        let transport =
+            Transport::new(settings.wire.clone(), settings.clock.clone(), endpoints.all_loopback())?;
         let shared = Shared {
             transport,
-            source,
+            keeper: Keeper::new(source),
             endpoints,
-            sts_region: settings.sts_region.unwrap_or_default(),
+            sts_region: settings.sts_region.clone().unwrap_or_default(),
+            settings,
             ledger: Ledger::default(),
             kms_pace: Pacer::default(),
             disks: Gather::new(),
@@ -97,7 +127,7 @@ impl Cloud {
             disk_lookups: Sweep::new(),
             keys: Memory::new(),
             role: Memory::new(),
-            counters: Mutex::new(Counters::new()),
+            counters,
         };
         Ok(Cloud { shared: Arc::new(shared) })
     }
@@ -113,6 +143,18 @@ impl Cloud {
         service: Service,
         region: &str,
         action: &'static str,
+        parameters: Parameters,
+    ) -> Result<Reply, Error> {
+        self.call_as(Signer::Own, service, region, action, parameters).await
+    }
+
+    /// The same, signed by somebody else.
+    pub(crate) async fn call_as(
+        &self,
+        signer: Signer<'_>,
+        service: Service,
+        region: &str,
+        action: &'static str,
         mut parameters: Parameters,
     ) -> Result<Reply, Error> {
         if service == Service::Kms && self.shared.endpoints.is_overridden(service) {
@@ -122,7 +164,7 @@ impl Cloud {
         let request = Request { service, region: region.to_owned(), action, parameters };
         let began = Instant::now();
         let result = match self.admit(&request).await {
-            Ok(()) => self.send(&request).await,
+            Ok(()) => self.send(&request, signer).await,
             Err(error) => Err(error),
         };
         let outcome = match &result {
@@ -138,6 +180,21 @@ impl Cloud {
         let (service, milliseconds) = (service.name(), began.elapsed().as_millis() as u64);
         tracing::debug!(service, action, region, code, request_id, milliseconds, "cloud call");
         result
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> jiff::Timestamp {
+        self.shared.transport.clock().now()
+    }
+
+    /// What carries requests.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.shared.transport
+    }
+
+    /// Where the metadata service is, if somebody said so.
+    pub(crate) fn metadata_endpoint(&self) -> Option<&str> {
+        self.shared.settings.metadata_endpoint.as_deref()
     }
 
     /// The region that STS is asked in; empty for the central one.
@@ -238,11 +295,14 @@ impl Cloud {
         }
     }
 
-    async fn send(&self, request: &Request) -> Result<Reply, Error> {
+    async fn send(&self, request: &Request, signer: Signer<'_>) -> Result<Reply, Error> {
         let shared = &self.shared;
         let endpoint = shared.endpoints.url(request.service, &request.region, request.action)?;
-        let credentials = shared.source.get().await?;
-        let mut result = shared.transport.send(request, &endpoint, &credentials).await;
+        let mut result = match signer {
+            Signer::Own => self.send_own(request, &endpoint).await,
+            Signer::Given(credentials) => shared.transport.send(request, &endpoint, Some(credentials)).await,
+            Signer::Nobody => shared.transport.send(request, &endpoint, None).await,
+        };
         if let Err(error) = &mut result
             && error.class == Class::Throttled
         {
@@ -252,6 +312,22 @@ impl Cloud {
             error.retry_after = Some(wait);
         }
         result
+    }
+}
+
+impl Cloud {
+    /// Sends with the account's credentials. A token that the cloud calls expired is replaced once and the same
+    /// request sent once more, which is safe: such a refusal comes before anything else is looked at.
+    async fn send_own(&self, request: &Request, endpoint: &reqwest::Url) -> Result<Reply, Error> {
+        let shared = &self.shared;
+        let credentials = shared.keeper.get(self).await?;
+        match shared.transport.send(request, endpoint, Some(&credentials)).await {
+            Err(error) if error.is_stale_token() => match shared.keeper.replace(self, &credentials).await? {
+                Some(others) => shared.transport.send(request, endpoint, Some(&others)).await,
+                None => Err(error),
+            },
+            other => other,
+        }
     }
 }
 

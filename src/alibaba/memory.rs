@@ -59,6 +59,12 @@ impl<K: Eq + Hash, V: Clone> Memory<K, V> {
         result
     }
 
+    /// Forgets a fact that the caller has just changed. A reading that is under way may have begun before the
+    /// change, so its result is not remembered either.
+    pub(crate) fn forget(&self, key: &K) {
+        locked(&self.slots).remove(key);
+    }
+
     fn slot(&self, key: K) -> Slot<V> {
         let mut slots = locked(&self.slots);
         if slots.len() >= SLOTS_MAX && !slots.contains_key(&key) {

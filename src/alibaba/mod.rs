@@ -6,7 +6,8 @@
 //! or an [`Error`] that was classified once, by its code.
 //!
 //! What this room does not do: it knows nothing of Kubernetes, keeps no state that a restart would miss,
-//! never retries (the reconciler does, because only it can look at the world first) and never decides
+//! never retries (the reconciler does, because only it can look at the world first), but for one request whose
+//! security token the cloud calls expired before it looks at anything else, and never decides
 //! anything about a resource.
 
 pub mod attachments;
@@ -35,7 +36,7 @@ pub mod transport;
 mod tests;
 
 pub use attachments::DiskAmendment;
-pub use credentials::{Credentials, Source};
+pub use credentials::{AssumedRole, Credentials, Rrsa, Source};
 pub use ecs::Created;
 pub use endpoint::Network;
 pub use error::{Class, Error};

@@ -322,7 +322,29 @@ async fn the_role_counts_only_with_the_system_policy() {
         assert!(found.exists && !found.policy_attached);
     }
     let absent = role(Value::Null).cloud.ecs_role().await.expect("an answer");
-    assert_eq!(absent, EcsRole { exists: false, policy_attached: false, arn: None });
+    assert!(!absent.exists && !absent.policy_attached && absent.arn.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_role_is_seen_at_once_and_what_is_there_already_is_no_error() {
+    let script = Script::new(|action, asked| match action {
+        "CreateRole" => {
+            let trust: Value = serde_json::from_str(&asked["AssumeRolePolicyDocument"]).expect("JSON");
+            assert_eq!(trust["Statement"][0]["Principal"], json!({"Service": ["ecs.aliyuncs.com"]}));
+            refusal(409, "EntityAlreadyExists.Role")
+        }
+        "AttachPolicyToRole" => {
+            assert_eq!(asked["PolicyType"], "System");
+            refusal(409, "EntityAlreadyExists.Role.Policy")
+        }
+        _ => refusal(404, "EntityNotExist.Role"),
+    });
+    script.cloud.ecs_role().await.expect("an answer");
+    script.cloud.create_ecs_role().await.expect("it is there already");
+    script.cloud.ecs_role().await.expect("an answer");
+    script.cloud.attach_ecs_policy().await.expect("it is attached already");
+    script.cloud.ecs_role().await.expect("an answer");
+    assert_eq!(script.actions(), ["GetRole", "CreateRole", "GetRole", "AttachPolicyToRole", "GetRole"]);
 }
 
 #[tokio::test(start_paused = true)]

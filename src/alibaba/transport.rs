@@ -31,6 +31,11 @@ pub const REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest wait that a server may ask for; more than that is taken for a mistake.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
+mod plain;
+
+pub(crate) use plain::OIDC_TOKEN;
+use plain::unsigned;
+
 const USER_AGENT: &str = concat!("ecskms/", env!("CARGO_PKG_VERSION"));
 
 /// The time of day and the source of nonces, so that tests can hold both still.
@@ -112,7 +117,11 @@ pub(crate) struct Transport {
 
 #[derive(Clone)]
 enum Carrier {
-    Network(reqwest::Client),
+    Network {
+        client: reqwest::Client,
+        /// Never asks a proxy: for what hands out credentials.
+        direct: reqwest::Client,
+    },
     InProcess(Handler),
 }
 
@@ -130,7 +139,7 @@ impl Transport {
     /// Errors: class Defect, `Local.Client`, if this machine offers no usable TLS roots.
     pub(crate) fn new(wire: Wire, clock: Clock, bypass_proxy: bool) -> Result<Transport, Error> {
         let carrier = match wire {
-            Wire::Network => Carrier::Network(client(bypass_proxy)?),
+            Wire::Network => Carrier::Network { client: client(bypass_proxy)?, direct: client(true)? },
             Wire::InProcess(handler) => Carrier::InProcess(handler),
         };
         Ok(Transport { carrier, clock })
@@ -140,17 +149,21 @@ impl Transport {
         &self.clock
     }
 
-    /// Signs and sends `request` to `endpoint`, exactly once.
+    /// Signs and sends `request` to `endpoint`, exactly once. Without credentials it goes unsigned, as
+    /// AssumeRoleWithOIDC demands.
     pub(crate) async fn send(
         &self,
         request: &Request,
         endpoint: &Url,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
     ) -> Result<Reply, Error> {
-        let message = self.message(request, endpoint, credentials)?;
+        let message = match credentials {
+            Some(credentials) => self.message(request, endpoint, credentials)?,
+            None => unsigned(request, endpoint, &self.clock.stamp())?,
+        };
         let exchange = async {
             match &self.carrier {
-                Carrier::Network(client) => over_network(client, message, request).await,
+                Carrier::Network { client, .. } => over_network(client, message, request).await,
                 Carrier::InProcess(handler) => in_process(handler, message, request).await,
             }
         };
@@ -257,7 +270,7 @@ fn head(status: http::StatusCode, headers: &http::HeaderMap) -> Raw {
 }
 
 /// What a reply means. Only 2xx with a complete JSON object is a success.
-fn interpret(request: &Request, credentials: &Credentials, raw: Raw) -> Result<Reply, Error> {
+fn interpret(request: &Request, credentials: Option<&Credentials>, raw: Raw) -> Result<Reply, Error> {
     let parsed: Option<Value> = serde_json::from_slice(&raw.body).ok().filter(Value::is_object);
     let request_id =
         parsed.as_ref().and_then(|value| text(value, "RequestId")).or_else(|| raw.request_id.clone());
@@ -291,17 +304,19 @@ fn interpret(request: &Request, credentials: &Credentials, raw: Raw) -> Result<R
 
 fn refusal(
     request: &Request,
-    credentials: &Credentials,
+    credentials: Option<&Credentials>,
     raw: &Raw,
     value: &Value,
     request_id: Option<String>,
 ) -> Error {
     let message = text(value, "Message").unwrap_or_default();
+    let token = request.parameters.get(OIDC_TOKEN).is_some_and(|token| message.contains(token.as_str()));
+    let leaks = token || credentials.is_some_and(|credentials| credentials.leaks_into(&message));
     let detail = value.get("AccessDeniedDetail").or_else(|| value.get("accessDeniedDetail"));
     let refusal = Refusal {
         http_status: raw.status,
         code: text(value, "Code").unwrap_or_default(),
-        message: if credentials.leaks_into(&message) { "the text is withheld".to_owned() } else { message },
+        message: if leaks { "the text is withheld".to_owned() } else { message },
         request_id,
         retry_after: raw.retry_after,
         ram_action: detail.and_then(|detail| text(detail, "AuthAction")),
@@ -373,7 +388,7 @@ mod tests {
     fn read(status: u16, body: &str) -> Result<Reply, Error> {
         let raw =
             Raw { status, retry_after: None, request_id: Some("from-header".to_owned()), body: body.into() };
-        interpret(&request(), &Credentials::new("id", "the-secret", Some("the-token")), raw)
+        interpret(&request(), Some(&Credentials::new("id", "the-secret", Some("the-token"))), raw)
     }
 
     #[test]
@@ -440,7 +455,7 @@ mod tests {
         let endpoint = Url::parse("http://127.0.0.1:1/").expect("an address");
         let began = tokio::time::Instant::now();
         let error = transport
-            .send(&request(), &endpoint, &Credentials::new("id", "s", None))
+            .send(&request(), &endpoint, Some(&Credentials::new("id", "s", None)))
             .await
             .expect_err("late");
         assert_eq!(

@@ -13,7 +13,7 @@ use crate::alibaba::Cloud;
 use crate::engine::health::Readiness;
 use crate::engine::lease::Elector;
 use crate::engine::metrics::Metrics;
-use crate::kind::{Claims, Clock, Settings, World};
+use crate::kind::{Clock, Settings, World};
 use crate::kinds;
 use crate::manifests::LEASE_NAME;
 
@@ -32,8 +32,10 @@ pub struct Operator {
     pub tempo: f64,
     /// Only this namespace, or all.
     pub namespace: Option<String>,
-    /// Namespace of the Lease, if there is to be an election.
-    pub election: Option<String>,
+    /// The operator's own namespace: of its Lease, and of the Secrets of accounts.
+    pub own_namespace: String,
+    /// True if there is to be an election.
+    pub election: bool,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// What is still missing before the process is ready.
@@ -46,12 +48,12 @@ impl Operator {
         self.readiness.expect("Kubernetes API");
         let Some(cluster) = self.cluster_id(stop.clone()).await else { return ExitCode::SUCCESS };
         self.readiness.done("Kubernetes API");
-        let Some(namespace) = self.election.clone() else {
+        if !self.election {
             self.metrics.set_leader(true);
             self.work(cluster, stop).await;
             return ExitCode::SUCCESS;
-        };
-        let mut elector = Elector::new(self.kube.clone(), &namespace, LEASE_NAME, &self.identity);
+        }
+        let mut elector = Elector::new(self.kube.clone(), &self.own_namespace, LEASE_NAME, &self.identity);
         tokio::select! {
             () = elector.acquire() => {}
             () = stopped(stop.clone()) => return ExitCode::SUCCESS,
@@ -98,11 +100,13 @@ impl Operator {
     async fn work(&self, cluster: String, stop: watch::Receiver<bool>) {
         let mut settings = Settings::standard(cluster, self.identity.clone());
         settings.tempo = self.tempo;
+        settings.namespace.clone_from(&self.own_namespace);
         let world = Arc::new(World {
             kube: self.kube.clone(),
             cloud: self.cloud.clone(),
             clock: Clock::System,
-            claims: Claims::default(),
+            accounts: kinds::accounts(),
+            claims: Arc::default(),
             settings,
         });
         let readiness = self.readiness.clone();

@@ -34,7 +34,7 @@ pub struct Args {
     /// Waits for a Lease before doing anything, so that several replicas can run.
     #[arg(long, env = "ECSKMS_LEADER_ELECT")]
     leader_elect: bool,
-    /// Namespace of the Lease.
+    /// The operator's own namespace: of its Lease, and of the Secrets that CloudAccounts name.
     #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = crate::manifests::NAMESPACE, value_name = "NAMESPACE")]
     lease_namespace: String,
     /// Watches only this namespace; without it, all.
@@ -62,7 +62,7 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
         sts_region: args.region.clone(),
         ..alibaba::Settings::default()
     };
-    let cloud = Cloud::new(settings, Source::Environment).map_err(|error| {
+    let cloud = Cloud::new(settings, Source::Chain).map_err(|error| {
         output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
     })?;
     let mut config = kube::Config::infer().await.map_err(|error| {
@@ -101,7 +101,8 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
         identity: args.identity.unwrap_or_else(own_name),
         tempo: args.tempo,
         namespace: args.namespace,
-        election: args.leader_elect.then_some(args.lease_namespace),
+        own_namespace: args.lease_namespace,
+        election: args.leader_elect,
         metrics,
         readiness,
     };

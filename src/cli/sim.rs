@@ -48,6 +48,11 @@ pub async fn run(args: Args) -> ExitCode {
     ));
     output::say(format_args!("  export ALIBABA_CLOUD_ACCESS_KEY_ID={}", sim::cloud::ACCESS_KEY_ID));
     output::say(format_args!("  export ALIBABA_CLOUD_ACCESS_KEY_SECRET={}", sim::cloud::ACCESS_KEY_SECRET));
+    output::say(format_args!(
+        "  a second account: {} / {}",
+        sim::cloud::SECOND_ACCESS_KEY_ID,
+        sim::cloud::SECOND_ACCESS_KEY_SECRET
+    ));
     output::say("  GET /_sim/state, /_sim/log, /_sim/counters; PUT /_sim/faults, /_sim/clock");
     match sim::cloud::Cloud::new(options).serve(listener, output::stop_signal()).await {
         Ok(()) => ExitCode::SUCCESS,

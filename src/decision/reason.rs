@@ -121,6 +121,14 @@ reasons! {
     AccessDenied => Outside,
     /// The operator's credentials are missing, wrong or expired.
     CredentialsInvalid => Outside,
+    /// There is no CloudAccount of the name in `spec.accountRef`.
+    AccountNotFound => Outside,
+    /// The CloudAccount does not allow the object's namespace.
+    NamespaceNotAllowed => Outside,
+    /// The credentials of a CloudAccount belong to another account than the one it stands for.
+    AccountMismatch => Outside,
+    /// The role AliyunECSDiskEncryptDefaultRole was made for something else; it is never changed.
+    EcsRoleForeign => Outside,
     /// A quota of the account is used up.
     QuotaExceeded => Outside,
     /// The zone has no stock for this category or type.

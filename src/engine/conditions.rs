@@ -53,7 +53,8 @@ impl Standing {
         }
     }
 
-    fn moving(reason: Reason) -> Standing {
+    /// It goes on by itself.
+    pub fn moving(reason: Reason) -> Standing {
         Standing { ready: Truth::Unknown, reason, reconciling: true, stalled: false }
     }
 }

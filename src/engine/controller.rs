@@ -18,7 +18,7 @@ use super::metrics::Metrics;
 use super::pace::Outcome;
 use super::reconcile::reconcile;
 use super::watch::{Malformed, watch};
-use crate::kind::{Fault, FaultClass, Kind, World, requested_at};
+use crate::kind::{Fault, FaultClass, Kind, Obstacle, World, requested_at};
 use crate::resource::FINALIZER;
 
 /// Passes that run at the same time for one kind; the gateway joins their reads.
@@ -104,6 +104,14 @@ impl<K: Kind> Context<K> {
         let uid = meta.uid.clone().unwrap_or_default();
         let print = hasher.finish();
         lock(&self.seen).insert(uid, print) != Some(print)
+    }
+
+    /// The world as the object's account shows it, or why the object cannot have it.
+    pub(super) async fn world_of(&self, object: &K) -> Result<Result<Arc<World>, Obstacle>, Fault> {
+        let Some(account) = object.account() else { return Ok(Ok(self.world.clone())) };
+        let namespace = object.meta().namespace.as_deref();
+        let client = self.world.accounts.resolve(&self.world, &account.name, namespace).await?;
+        Ok(client.map(|cloud| Arc::new(World { cloud, ..(*self.world).clone() })))
     }
 
     /// Forgets everything about an object that is gone.

@@ -14,9 +14,10 @@ use tracing::Instrument;
 use super::conditions::{Standing, conditions, standing_facts};
 use super::controller::{Context, as_ecskms};
 use super::pace::{Outcome, Pace, pace};
+use crate::decision::reason::Mover;
 use crate::decision::report::Report;
-use crate::decision::{Decision, Effect, Machine, Take};
-use crate::kind::{EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Owner, requested_at};
+use crate::decision::{Decision, Effect, Machine, Take, WaitPace};
+use crate::kind::{EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Obstacle, Owner, requested_at};
 use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
 
 /// How many steps one pass may take before it must give way; a kind that needs more is going in circles.
@@ -92,7 +93,11 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
         Ok(desired) => desired,
         Err(invalid) => return tell_invalid(object, ctx, &invalid).await.map(Next::Done),
     };
-    let observed = object.observe(&desired, &ctx.world, &ctx.shared).await?;
+    let world = match ctx.world_of(object).await? {
+        Ok(world) => world,
+        Err(obstacle) => return tell_obstacle(object, ctx, obstacle).await.map(Next::Done),
+    };
+    let observed = object.observe(&desired, &world, &ctx.shared).await?;
     let decision = K::Machine::decide(&desired, &observed);
     tracing::debug!(?decision, "decided");
     let leaving = object.meta().deletion_timestamp.is_some();
@@ -115,7 +120,7 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
             }
             None => {
                 ctx.metrics.count_effect(&K::kind(&()), effect.name());
-                object.act(&ctx.world, &ctx.shared, effect).await?;
+                object.act(&world, &ctx.shared, effect).await?;
                 Ok(Next::Again(Box::new(object.clone())))
             }
         },
@@ -272,15 +277,41 @@ async fn tell_invalid<K: Kind>(object: &K, ctx: &Context<K>, invalid: &Invalid) 
         facts: Vec::new(),
         message: format!("{} Correct the object.", sentence(&invalid.message)),
     };
-    let mut status = full_status(object, ctx, &Standing::blocked(invalid.reason), report);
-    if object.status() != Some(&status) {
-        if let Some(record) = &mut status.shared_mut().intent {
-            record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
-        }
-        write_status(object, ctx, &status).await?;
-        ctx.announce(object, &status).await;
-    }
+    let status = full_status(object, ctx, &Standing::blocked(invalid.reason), report);
+    write_news(object, ctx, status).await?;
     Ok(Outcome::Blocked(invalid.reason))
+}
+
+/// Says why the object's account cannot be used. What was seen of the resource before stays as it was.
+async fn tell_obstacle<K: Kind>(object: &K, ctx: &Context<K>, obstacle: Obstacle) -> Result<Outcome, Fault> {
+    let (standing, outcome) = match obstacle.reason.mover() {
+        Mover::Time => (Standing::moving(obstacle.reason), Outcome::Waiting(WaitPace::Minutes)),
+        _ => (Standing::blocked(obstacle.reason), Outcome::Blocked(obstacle.reason)),
+    };
+    let before = object.status().cloned().unwrap_or_default();
+    // An account that is only being looked at anew does not take Ready away from everything in it.
+    if standing.reconciling && is_ready(before.shared()) {
+        return Ok(outcome);
+    }
+    let kept: Vec<_> = standing_facts(&before.shared().conditions).cloned().collect();
+    let report = Report { status: before, facts: Vec::new(), message: sentence(&obstacle.message) };
+    let mut status = full_status(object, ctx, &standing, report);
+    status.shared_mut().conditions.extend(kept);
+    write_news(object, ctx, status).await?;
+    Ok(outcome)
+}
+
+/// Writes a status that rests on no new look at the cloud, if it says anything new.
+async fn write_news<K: Kind>(object: &K, ctx: &Context<K>, mut status: K::Status) -> Result<(), Fault> {
+    if object.status() == Some(&status) {
+        return Ok(());
+    }
+    if let Some(record) = &mut status.shared_mut().intent {
+        record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
+    }
+    write_status(object, ctx, &status).await?;
+    ctx.announce(object, &status).await;
+    Ok(())
 }
 
 fn sentence(text: &str) -> String {
@@ -300,7 +331,7 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
         reason: fault.reason.as_str().to_owned(),
         generation: generation.unwrap_or_default(),
     };
-    if is_old_news(status.shared(), &standing, &error) {
+    if is_old_news(status.shared(), &standing, &error, &sentence(&fault.message)) {
         return Outcome::Fault(fault);
     }
     let now = ctx.world.clock.now();
@@ -323,16 +354,30 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
     Outcome::Fault(fault)
 }
 
-/// A fault that heals by itself does not take Ready away, and only the request id being new is no news.
-fn is_old_news(shared: &SharedStatus, standing: &Standing, error: &LastError) -> bool {
+/// A fault that heals by itself does not take Ready away, and only the request id being new is no news. Where a human must
+/// mend something, another text is: mending one thing may lay the next one bare.
+fn is_old_news(shared: &SharedStatus, standing: &Standing, error: &LastError, message: &str) -> bool {
     let ready = shared.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let was_ready = ready.is_some_and(|condition| condition.status == "True");
     let same_error = shared.last_error.as_ref().is_some_and(|before| {
         (&before.code, &before.class, &before.reason, before.generation)
             == (&error.code, &error.class, &error.reason, error.generation)
     });
     let same_reason = ready.is_some_and(|condition| condition.reason == standing.reason.as_str());
-    (was_ready && standing.reconciling) || (same_error && same_reason)
+    let same_text = !standing.stalled
+        || ready.is_some_and(|condition| without_request(&condition.message) == without_request(message));
+    (is_ready(shared) && standing.reconciling) || (same_error && same_reason && same_text)
+}
+
+/// The text without the ids of requests, which are new each time.
+fn without_request(message: &str) -> String {
+    const MARK: &str = "[request ";
+    let mut parts = message.split(MARK);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(']').map_or(part, |(_, rest)| rest))
+}
+
+fn is_ready(shared: &SharedStatus) -> bool {
+    shared.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Merge-patches /status with the difference only, on the very version that was looked at.
@@ -379,6 +424,14 @@ fn difference(before: &Value, after: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_id_of_a_request_is_no_part_of_the_text() {
+        assert_eq!(without_request("a [request A-1]. b"), without_request("a [request A-2]. b"));
+        assert_ne!(without_request("a [request A-1]. b"), without_request("c [request A-1]. b"));
+        assert_eq!(without_request("a [request cut off"), "a cut off");
+        assert_eq!(without_request("plain"), "plain");
+    }
 
     #[test]
     fn a_difference_holds_what_changed_and_nothing_else() {

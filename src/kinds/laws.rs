@@ -11,12 +11,13 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::encrypted_disk::decide::{DiskEffect, Role};
-use super::{EncryptedDisk, EncryptedImage, EncryptedInstance, Visitor};
+use super::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, Visitor};
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
 use crate::kind::{DesiredOf, EffectOf, Kind, KindStatus, ObservedOf};
 
+mod cloud_account;
 mod encrypted_disk;
 mod encrypted_image;
 mod encrypted_instance;
@@ -184,6 +185,12 @@ fn instances_keep_the_laws() {
 }
 
 #[test]
+fn accounts_keep_the_laws() {
+    let subject = cloud_account::subject();
+    assert_eq!(broken_law(&subject, <CloudAccount as Kind>::Machine::decide), None);
+}
+
+#[test]
 fn deciders_that_break_a_law_are_noticed() {
     let subject = encrypted_disk::subject();
     let eager: Decider<EncryptedDisk> =
@@ -206,6 +213,7 @@ fn every_kind_of_the_registry_is_under_the_laws() {
         name(<EncryptedImage as kube::Resource>::kind(&())),
         name(<EncryptedDisk as kube::Resource>::kind(&())),
         name(<EncryptedInstance as kube::Resource>::kind(&())),
+        name(<CloudAccount as kube::Resource>::kind(&())),
     ];
     let mut registered = Names(Vec::new());
     super::visit(&mut registered);

@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
 use crate::engine::{self};
-use crate::kind::{Kind, World};
+use crate::kind::{Accounts, Kind, World};
 
+pub mod cloud_account;
 pub mod encrypted_disk;
 pub mod encrypted_image;
 pub mod encrypted_instance;
@@ -17,6 +18,7 @@ pub mod encrypted_instance;
 #[cfg(test)]
 mod laws;
 
+pub use cloud_account::CloudAccount;
 pub use encrypted_disk::EncryptedDisk;
 pub use encrypted_image::EncryptedImage;
 pub use encrypted_instance::EncryptedInstance;
@@ -36,7 +38,12 @@ macro_rules! kinds {
     };
 }
 
-kinds![EncryptedImage, EncryptedDisk, EncryptedInstance];
+kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, CloudAccount];
+
+/// The accounts that objects of every kind may name.
+pub fn accounts() -> Arc<Accounts> {
+    Arc::new(Accounts::new(cloud_account::plan::load))
+}
 
 /// Starts the controller of every kind; each ends after `shutdown` turns true and its passes have finished.
 pub fn start(

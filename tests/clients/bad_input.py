@@ -3,7 +3,10 @@
 
 `ecskms run` between `ecskms apiserver` and `ecskms sim`. What the schema refuses is in kubectl.py; exit codes of commands are in dev.py.
 """
+import base64
 import copy
+import json
+import os
 import time
 
 import servers
@@ -150,11 +153,11 @@ def texts_of_every_kind(world):
         ("backwards", {"description": "a\u202eb"}, "spec.description"),
         ("linked", {"description": "http://example.com"}, "spec.description"),
         ("line", {"tags": {"team": "a\nb"}}, "spec.tags"),
-        ("accounted", {"accountRef": {"name": "other"}}, "spec.accountRef"),
     ]:
         stands(world, disk(name, **spec), "InvalidSpec", field, calls=("CreateDisk",))
     code, answer = servers.http("POST", world.url("encrypteddisks"), disk("reserved", tags={"ecskms:uid": "x"}))
     expect(code == 422 and "spec.tags" in answer["message"] and "ecskms:" in answer["message"], str(answer))
+    stands(world, disk("accounted", accountRef={"name": "other"}), "AccountNotFound", "CloudAccount other", calls=("CreateDisk",))
 
 
 @check
@@ -321,6 +324,68 @@ def a_session_that_expires(world):
     world.sim("DELETE", "sessions")
     world.create(second)
     reason_in(world, "session", "encrypteddisks", "y", "CredentialsInvalid")
+
+
+def oidc_token(**claims):
+    """A token as kubelet mounts it; the simulated cloud looks at everything but the signature."""
+    def part(value):
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+    fields = {"iss": "https://pretend", "aud": "sts.aliyuncs.com", "sub": "system:serviceaccount:a:b", "exp": int(time.time()) + 600}
+    return f"{part({'alg': 'none'})}.{part({**fields, **claims})}.c2lnbmF0dXJl"
+
+
+@check
+def rrsa_tokens_that_are_absent_malformed_or_expired(world):
+    path = os.path.join(world.directory, "rrsa-token")
+    rrsa = {
+        "ALIBABA_CLOUD_ROLE_ARN": "acs:ram::1234567890123456:role/ecskms-operator",
+        "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": "acs:ram::1234567890123456:oidc-provider/ack-rrsa-pretend",
+        "ALIBABA_CLOUD_OIDC_TOKEN_FILE": path,
+    }
+
+    def mount(text):
+        with open(path, "w") as file:
+            file.write(text)
+
+    half = {name: value for name, value in rrsa.items() if "PROVIDER" not in name}
+    process = namespaced(world, "rrsa-half", half)
+    body = disk("x")
+    body["metadata"]["namespace"] = "rrsa-half"
+    world.create(body)
+    contains(reason_in(world, "rrsa-half", "encrypteddisks", "x", "CredentialsInvalid"), "half set", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN")
+    world.stop(process)
+
+    process = namespaced(world, "rrsa", rrsa)
+    body = disk("x")
+    body["metadata"]["namespace"] = "rrsa"
+    world.create(body)
+    contains(reason_in(world, "rrsa", "encrypteddisks", "x", "CredentialsInvalid"), path, "cannot be read")
+    for text, word in [
+        ("two words", "holds no token"),
+        ("nonsense", "AuthenticationFail.OIDCToken.Invalid"),
+        (oidc_token(aud="other"), "AuthenticationFail.OIDCToken.Invalid"),
+        (oidc_token(exp=1), "AuthenticationFail.OIDCToken.Expired"),
+    ]:
+        mount(text)
+        message = until(word, lambda: told(world, "rrsa", "x", word), 30)
+        for place in (message, world.log(process), str(world.get("encrypteddisks", "x", "rrsa"))):
+            expect(text == "nonsense" or text not in place, "the token is told")
+    mount(oidc_token())
+    until("a good token heals it", lambda: truth(world.get("encrypteddisks", "x", "rrsa"), "Ready") == "True", 30)
+    mark = world.mark()
+    world.sim("DELETE", "sessions")
+    body = disk("y")
+    body["metadata"]["namespace"] = "rrsa"
+    world.create(body)
+    until("an expired session is replaced", lambda: truth(world.get("encrypteddisks", "y", "rrsa"), "Ready") == "True", 30)
+    expect(len(world.calls("AssumeRoleWithOIDC", mark)) == 1, "one renewal")
+    world.stop(process)
+
+
+def told(world, namespace, name, word):
+    """The message of Ready, if the word is in it."""
+    message = condition(world.get("encrypteddisks", name, namespace), "Ready").get("message", "")
+    return message if word in message else None
 
 
 def namespaced(world, name, key):

@@ -136,10 +136,67 @@ def values_reach_the_pod():
     secrets = {
         entry["valueFrom"]["secretKeyRef"]["name"]
         for entry in one["env"]
-        if "secretKeyRef" in entry["valueFrom"]
+        if "secretKeyRef" in entry.get("valueFrom", {})
     }
     assert secrets == {"other"} and pod["imagePullSecrets"] == [{"name": "pull"}]
     assert objects[("Deployment", "ecskms")]["spec"]["replicas"] == 3
+
+
+def variables(objects):
+    return {entry["name"]: entry.get("value") for entry in container(objects)["env"]}
+
+
+def rrsa_comes_by_the_webhook_or_by_a_token_of_the_charts_own():
+    objects, notes = render({"credentials": {"mode": "rrsa", "rrsa": {"roleName": "ecskms"}}})
+    account = objects[("ServiceAccount", "ecskms")]["metadata"]["annotations"]
+    assert account == {"pod-identity.alibabacloud.com/role-name": "ecskms"}, account
+    assert "pod-identity.alibabacloud.com/injection=on" in notes and "ecskms-system:ecskms" in notes
+    names = variables(objects)
+    assert not [name for name in names if "ACCESS_KEY" in name], names
+    assert names["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] == "true"
+    arns = {
+        "roleArn": "acs:ram::1234567890123456:role/ecskms",
+        "oidcProviderArn": "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c1",
+    }
+    objects, notes = render({"credentials": {"mode": "rrsa", "rrsa": arns}})
+    names = variables(objects)
+    assert names["ALIBABA_CLOUD_ROLE_ARN"] == arns["roleArn"]
+    assert names["ALIBABA_CLOUD_OIDC_PROVIDER_ARN"] == arns["oidcProviderArn"]
+    pod = objects[("Deployment", "ecskms")]["spec"]["template"]["spec"]
+    token = pod["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"]
+    mount = container(objects)["volumeMounts"][0]
+    assert token["audience"] == "sts.aliyuncs.com" and mount["readOnly"]
+    assert names["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] == f"{mount['mountPath']}/{token['path']}"
+    assert "injection" not in notes
+    assert refused({"credentials": {"mode": "rrsa", "rrsa": {"roleArn": arns["roleArn"]}}})
+
+
+def a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen():
+    objects, notes = render({"credentials": {"mode": "ecsRamRole", "ecsRamRole": {"roleName": "node"}}})
+    names = variables(objects)
+    assert names["ALIBABA_CLOUD_ECS_METADATA"] == "node" and names["ALIBABA_CLOUD_IMDSV1_DISABLED"] == "true"
+    assert "ALIBABA_CLOUD_ECS_METADATA_DISABLED" not in names and "every node" in notes
+    egress = objects[("NetworkPolicy", "ecskms")]["spec"]["egress"]
+    assert any(rule.get("to") == [{"ipBlock": {"cidr": "100.100.100.200/32"}}] for rule in egress), egress
+    assert variables(render()[0])["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] == "true"
+
+
+def the_rrsa_component_fits_the_base():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("deploy", "crds"):
+            shutil.copytree(ROOT / name, pathlib.Path(folder) / name)
+        base = pathlib.Path(folder) / "deploy" / "kustomization.yaml"
+        base.write_text(base.read_text() + "components:\n  - rrsa\n")
+        text = subprocess.run(
+            ["kubectl", "kustomize", str(base.parent)], check=True, capture_output=True, text=True
+        ).stdout
+    objects = {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(text)}
+    labels = objects[("Namespace", "ecskms-system")]["metadata"]["labels"]
+    assert labels["pod-identity.alibabacloud.com/injection"] == "on"
+    account = objects[("ServiceAccount", "ecskms")]["metadata"]["annotations"]
+    assert account == {"pod-identity.alibabacloud.com/role-name": "ecskms"}, account
+    names = variables(objects)
+    assert not [name for name in names if "ACCESS_KEY" in name or "TOKEN" in name], names
 
 
 def another_release_has_names_of_its_own_that_fit_together():
@@ -185,6 +242,8 @@ def wrong_values_are_refused():
         {"image": {"tagg": "x"}},
         {"replicas": "2"},
         {"cloud": {"region": "evil.com/"}},
+        {"credentials": {"mode": "password"}},
+        {"credentials": {"mode": "rrsa", "rrsa": {"roleArn": "ecskms"}}},
     ]:
         assert refused(values), values
     assert not refused({})
@@ -259,6 +318,9 @@ CHECKS = [
     chart_and_kustomize_give_the_same_objects,
     crds_are_kept_and_can_be_left_out,
     values_reach_the_pod,
+    rrsa_comes_by_the_webhook_or_by_a_token_of_the_charts_own,
+    a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen,
+    the_rrsa_component_fits_the_base,
     another_release_has_names_of_its_own_that_fit_together,
     parts_can_be_switched_off,
     wrong_values_are_refused,

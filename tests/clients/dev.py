@@ -14,6 +14,7 @@ import servers
 from servers import condition, contains, disk, expect, image, truth, until
 
 KEY = "key-hzz65f0a1b2c3d4e5f6a7b8"
+SECOND_ACCOUNT = "2345678901234567"
 CHECKS = []
 
 
@@ -43,7 +44,7 @@ def run(world, *arguments, code, seconds=120):
 @check
 def once_ends_well_with_the_samples(world):
     shown = run(world, "dev", "--once", "--time-scale", "60", code=0)
-    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "promises hold", "cargo run -- dev")
+    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "ready      CloudAccount/second  2345678901234567", "promises hold", "cargo run -- dev")
     expect("not ready" not in shown, shown)
 
 
@@ -148,6 +149,11 @@ def samples_become_ready_and_are_what_they_say(world, _):
     for plural, found in everything(world):
         meta, status = found["metadata"], found["status"]
         if "adopt" in found["spec"]:
+            continue
+        if "accountRef" in found["spec"]:
+            there = world.sim("GET", f"state?account={SECOND_ACCOUNT}")["disks"].get(status["diskId"])
+            expect(there and there["keyId"] == status["keyId"], f"{meta['name']} is in the second account: {there}")
+            expect(status["diskId"] not in state["disks"], f"{meta['name']} is not in the first account")
             continue
         collection, field = ("images", "imageId") if plural == "encryptedimages" else ("disks", "diskId")
         made = world.owned(collection, meta["namespace"], meta["name"])

@@ -87,6 +87,27 @@ INSTANCE = manifest(
 )
 
 
+# ECS's role, which is missing at first, is made with the operator's own key under ensure-role.json; a role of the other account
+# is taken on under assume-role.json.
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "own", "namespace": "ecskms-system"},
+    "stringData": LIMITED,
+}
+
+
+def account(name, **spec):
+    credentials = {"secretRef": {"name": "own"}}
+    head = {"apiVersion": "ecskms.dev/v1alpha1", "kind": "CloudAccount", "metadata": {"name": name}}
+    return {**head, "spec": {"credentials": credentials, "ecsRole": "Ensure", **spec}}
+
+
+GUEST = {"arn": "acs:ram::2345678901234567:role/ecskms-guest", "externalId": "pretend-external-id"}
+ACCOUNTS = [SECRET, account("own"), account("guest", assumeRole=GUEST)]
+ROLE = {"do": "delete", "kind": "role", "id": "AliyunECSDiskEncryptDefaultRole"}
+
+
 class World:
     """Simulated cloud, API server and operator, each a process of its own, ended together."""
 
@@ -150,17 +171,23 @@ def address(log):
     raise AssertionError(f"no address in {pathlib.Path(log).read_text(encoding='utf-8')}")
 
 
-def call(url, body=None):
+def call(url, body=None, method="PUT"):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(
-        url, data=data, method="GET" if body is None else "PUT", headers={"content-type": "application/json"}
+        url, data=data, method="GET" if body is None else method, headers={"content-type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=10) as reply:
         return json.load(reply)
 
 
-def policy():
-    return json.loads((ROOT / "deploy/ram/policy.json").read_text(encoding="utf-8"))
+def policy(*names):
+    documents = [
+        json.loads((ROOT / f"deploy/ram/{name}.json").read_text(encoding="utf-8")) for name in names or POLICIES
+    ]
+    return {"Version": "1", "Statement": [one for document in documents for one in document["Statement"]]}
+
+
+POLICIES = ("policy", "ensure-role", "assume-role")
 
 
 def until(what, check):
@@ -174,6 +201,8 @@ def work(world, cloud):
     """Everything that the operator can do: create, resize, copy, cancel, delete."""
     world.kubectl("apply", "--server-side", "-k", str(ROOT / "deploy"))
     world.kubectl("wait", "--for=condition=Established", "crd", "--all")
+    world.apply(*ACCOUNTS)
+    world.kubectl("wait", "--for=condition=Ready", "cloudaccounts", "--all", "--timeout=80s")
     world.apply(DISK, RESTORED, ATTACHED, SUCCESSOR, IMAGE, INSTANCE)
     world.kubectl("wait", "--for=condition=Ready", "ecskms", "--all", "--timeout=80s")
     named = '{"spec":{"sizeGiB":80,"diskName":"renamed","tags":{"team":"shop"}}}'
@@ -210,6 +239,7 @@ def main():
         logs.append(world.start("apiserver", "--listen", "127.0.0.1:0", "--kubeconfig", world.kubeconfig))
         cloud, kube = (address(log) for log in logs)
         call(f"{cloud}/_sim/settings", {"limitedPolicy": policy()})
+        call(f"{cloud}/_sim/resources", ROLE, "POST")
         logs.append(
             world.start(
                 "run",
@@ -276,6 +306,7 @@ def judge_cluster(stats, judge):
         if item["kind"] in ("ClusterRole", "Role") and item["metadata"]["name"] in (
             "ecskms",
             "ecskms-leader-election",
+            "ecskms-credentials",
         ):
             granted |= {
                 (verb, f"{group}/{resource}")

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ecskms::manifests::{self, ELECTION_ROLE, NAME, NAMESPACE};
+use ecskms::manifests::{self, CREDENTIALS_ROLE, ELECTION_ROLE, NAME, NAMESPACE};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
@@ -92,6 +92,8 @@ fn rbac(form: Form) -> String {
         object("ClusterRoleBinding", &manifests::operator_binding()),
         object("Role", &manifests::election_role()),
         object("RoleBinding", &manifests::election_binding()),
+        object("Role", &manifests::credentials_role()),
+        object("RoleBinding", &manifests::credentials_binding()),
     ];
     let aggregated =
         [object("ClusterRole", &manifests::view_role()), object("ClusterRole", &manifests::edit_role())];
@@ -124,7 +126,8 @@ fn document(value: &Value, form: Form) -> String {
     for path in ["/metadata/name", "/roleRef/name", "/subjects/0/name"] {
         if let Some(Value::String(name)) = value.pointer_mut(path) {
             assert!(
-                [NAME, ELECTION_ROLE, manifests::VIEW_ROLE, manifests::EDIT_ROLE].contains(&name.as_str())
+                [NAME, ELECTION_ROLE, CREDENTIALS_ROLE, manifests::VIEW_ROLE, manifests::EDIT_ROLE]
+                    .contains(&name.as_str())
             );
             *name = format!("FULLNAME{}", name.strip_prefix(NAME).expect("all begin with it"));
         }

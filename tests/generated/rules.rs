@@ -70,8 +70,34 @@ fn a_field_that_says_it_cannot_change_can_be_neither_changed_nor_removed_nor_add
 }
 
 #[test]
+fn exactly_one_way_to_sign_in_is_accepted() {
+    let (plural, schema) =
+        schemas().into_iter().find(|(plural, _)| plural == "cloudaccounts").expect("accounts");
+    let accepted = |credentials: Value| {
+        refusals(&schema, &with(&example(&plural), "credentials", Some(credentials)), None).is_empty()
+    };
+    let rrsa = json!({"roleArn": "acs:ram::1:role/r", "oidcProviderArn": "acs:ram::1:oidc-provider/p"});
+    assert!(accepted(json!({"secretRef": {"name": "a"}})));
+    assert!(accepted(json!({"rrsa": rrsa})));
+    assert!(accepted(json!({"ecsRamRole": {}})));
+    for wrong in [
+        json!({}),
+        json!({"secretRef": {"name": "a"}, "ecsRamRole": {}}),
+        json!({"rrsa": rrsa, "ecsRamRole": {}}),
+    ] {
+        assert!(!accepted(wrong.clone()), "{wrong}");
+    }
+}
+
+/// The schemas whose spec has this field.
+fn schemas_with(field: &str) -> impl Iterator<Item = (String, Value)> {
+    let has = move |schema: &Value| schema["properties"]["spec"]["properties"].get(field).is_some();
+    schemas().into_iter().filter(move |(_, schema)| has(schema))
+}
+
+#[test]
 fn exactly_one_form_of_key_is_accepted() {
-    for (plural, schema) in schemas() {
+    for (plural, schema) in schemas_with("key") {
         let accepted =
             |key: Value| refusals(&schema, &with(&example(&plural), "key", Some(key)), None).is_empty();
         assert!(accepted(json!({"id": "key-a"})));
@@ -104,7 +130,7 @@ fn a_disk_can_only_grow_and_a_blank_one_needs_a_size() {
 
 #[test]
 fn tags_of_others_are_refused() {
-    for (plural, schema) in schemas() {
+    for (plural, schema) in schemas_with("tags") {
         let accepted = |key: &str| {
             refusals(&schema, &with(&example(&plural), "tags", Some(json!({key: "v"}))), None).is_empty()
         };
@@ -123,6 +149,7 @@ fn says_frozen(description: &str) -> bool {
 /// A whole object that every rule accepts.
 fn example(plural: &str) -> Value {
     let spec = match plural {
+        "cloudaccounts" => json!({"credentials": {"secretRef": {"name": "a"}}}),
         "encryptedimages" => json!({"region": "cn-a", "source": {"imageId": "m-1"}, "key": {"id": "key-a"}}),
         "encrypteddisks" => {
             let place = json!({"region": "cn-a", "zoneId": "cn-a-b", "key": {"id": "key-a"}, "sizeGiB": 40});

@@ -15,7 +15,7 @@ use axum::body::Body;
 use ecskms::alibaba::{self, Cloud, Credentials, Source, Wire};
 use ecskms::engine::health::Readiness;
 use ecskms::engine::metrics::Metrics;
-use ecskms::kind::{Claims, Clock, Settings, World};
+use ecskms::kind::{Clock, Settings, World};
 use ecskms::kinds;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -183,7 +183,14 @@ impl Stage {
         let cluster = self.cluster().await;
         let clock = Clock::Virtual { origin: jiff::Timestamp::now(), started: tokio::time::Instant::now() };
         let settings = Settings::standard(cluster, "test".to_owned());
-        let world = World { kube, cloud: cloud.clone(), clock, claims: Claims::default(), settings };
+        let world = World {
+            kube,
+            cloud: cloud.clone(),
+            accounts: kinds::accounts(),
+            clock,
+            claims: Arc::default(),
+            settings,
+        };
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
         let tasks = kinds::start(Arc::new(world), metrics.clone(), Readiness::default(), None, stopped);
@@ -242,7 +249,7 @@ impl Stage {
         self.objects(kind).delete(name, &DeleteParams::default()).await.expect("it is there");
     }
 
-    /// The objects of a kind in namespace default.
+    /// The objects of a kind: in namespace default, or of the cluster.
     pub fn objects(&self, kind: &str) -> Api<DynamicObject> {
         let plural = format!("{}s", kind.to_lowercase());
         let resource = ApiResource {
@@ -252,7 +259,10 @@ impl Stage {
             kind: kind.into(),
             plural,
         };
-        Api::namespaced_with(self.client.clone(), "default", &resource)
+        match kind {
+            "CloudAccount" => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), "default", &resource),
+        }
     }
 
     /// The object as it stands, or null.

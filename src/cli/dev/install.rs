@@ -41,6 +41,8 @@ pub struct Manifest {
     pub resource: ApiResource,
     /// True if the operator reconciles it.
     pub ours: bool,
+    /// True if it belongs to no namespace.
+    pub cluster: bool,
     body: Value,
 }
 
@@ -104,7 +106,7 @@ fn parse(origin: &str, text: &str) -> Result<Vec<Manifest>, ExitCode> {
                 "See deploy/samples for examples.",
             );
         };
-        let Some((resource, ours)) = served(&head.api_version, &head.kind) else {
+        let Some(Served { resource, ours, cluster }) = served(&head.api_version, &head.kind) else {
             let why = format!("{} of {} is nothing that this command applies", head.kind, head.api_version);
             return refuse(
                 number,
@@ -123,6 +125,7 @@ fn parse(origin: &str, text: &str) -> Result<Vec<Manifest>, ExitCode> {
             name: head.metadata.name,
             resource,
             ours,
+            cluster,
             body,
         });
     }
@@ -143,13 +146,20 @@ struct HeadMeta {
     namespace: Option<String>,
 }
 
-/// The kinds that may be applied here, and whether they are the operator's.
-fn served(api_version: &str, kind: &str) -> Option<(ApiResource, bool)> {
-    struct Find<'a>(&'a str, &'a str, Option<ApiResource>);
+/// How the API serves a kind, whether it is the operator's, and whether it belongs to no namespace.
+struct Served {
+    resource: ApiResource,
+    ours: bool,
+    cluster: bool,
+}
+
+/// The kinds that may be applied here.
+fn served(api_version: &str, kind: &str) -> Option<Served> {
+    struct Find<'a>(&'a str, &'a str, Option<(ApiResource, bool)>);
     impl Visitor for Find<'_> {
         fn visit<K: Kind>(&mut self) {
             if K::api_version(&()) == self.0 && K::kind(&()) == self.1 {
-                self.2 = Some(ApiResource::erase::<K>(&()));
+                self.2 = Some((ApiResource::erase::<K>(&()), K::crd().spec.scope == "Cluster"));
             }
         }
     }
@@ -157,8 +167,10 @@ fn served(api_version: &str, kind: &str) -> Option<(ApiResource, bool)> {
     kinds::visit(&mut find);
     let core = |kind: &str| ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
     match (find.2, api_version, kind) {
-        (Some(resource), _, _) => Some((resource, true)),
-        (None, "v1", "Namespace" | "Secret" | "ConfigMap") => Some((core(kind), false)),
+        (Some((resource, cluster)), _, _) => Some(Served { resource, ours: true, cluster }),
+        (None, "v1", "Namespace" | "Secret" | "ConfigMap") => {
+            Some(Served { resource: core(kind), ours: false, cluster: kind == "Namespace" })
+        }
         _ => None,
     }
 }
@@ -204,7 +216,7 @@ pub async fn apply(client: &Client, manifests: &[Manifest]) -> Result<(), ExitCo
             field_validation: Some(kube::api::ValidationDirective::Strict),
             ..PatchParams::apply(MANAGER).force()
         };
-        if manifest.kind != "Namespace" {
+        if !manifest.cluster {
             let namespace = serde_json::json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": manifest.namespace } });
             let missing = namespaces.get_opt(&manifest.namespace).await.map_err(fail)?.is_none();
             if missing {
@@ -224,9 +236,9 @@ pub async fn apply(client: &Client, manifests: &[Manifest]) -> Result<(), ExitCo
 
 /// The API of one object.
 pub fn api(client: &Client, manifest: &Manifest) -> Api<DynamicObject> {
-    match manifest.kind.as_str() {
-        "Namespace" => Api::all_with(client.clone(), &manifest.resource),
-        _ => Api::namespaced_with(client.clone(), &manifest.namespace, &manifest.resource),
+    match manifest.cluster {
+        true => Api::all_with(client.clone(), &manifest.resource),
+        false => Api::namespaced_with(client.clone(), &manifest.namespace, &manifest.resource),
     }
 }
 

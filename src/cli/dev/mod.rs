@@ -75,7 +75,8 @@ async fn play(args: Args) -> Result<ExitCode, ExitCode> {
         identity: "ecskms-dev".to_owned(),
         tempo: args.time_scale,
         namespace: None,
-        election: None,
+        own_namespace: crate::manifests::NAMESPACE.to_owned(),
+        election: false,
         metrics: metrics.clone(),
         readiness: Readiness::default(),
     };

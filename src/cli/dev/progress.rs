@@ -69,7 +69,7 @@ async fn look(client: &Client, manifest: &Manifest) -> Standing {
     }
     standing.stalled |= standing.reason == "Suspended";
     standing.progress = status["progress"].as_u64();
-    standing.resource = ["imageId", "diskId", "instanceId"]
+    standing.resource = ["imageId", "diskId", "instanceId", "accountId"]
         .iter()
         .map(|field| text(&status[field]))
         .find(|id| !id.is_empty())

@@ -20,11 +20,12 @@ pub fn print(standings: &[Standing], metrics: &Metrics, client: &Cloud) {
         table(&ready);
     } else {
         for standing in &ready {
-            let manifest = &standing.manifest;
-            output::say(format_args!(
-                "encrypted  {}/{}  {}  key {}",
-                manifest.kind, manifest.name, standing.resource, standing.key
-            ));
+            let Standing { manifest, resource, key, .. } = standing;
+            let name = format!("{}/{}", manifest.kind, manifest.name);
+            match key.is_empty() {
+                true => output::say(format_args!("ready      {name}  {resource}")),
+                false => output::say(format_args!("encrypted  {name}  {resource}  key {key}")),
+            }
         }
     }
     for standing in &others {
@@ -69,7 +70,7 @@ pub fn next(standings: &[Standing], once: bool, kubeconfig: &Path, cloud: Socket
     output::say("Try next, in another terminal:");
     output::say(format_args!("  export KUBECONFIG={}", absolute(kubeconfig)));
     output::say("  kubectl get ecskms -A");
-    if let Some(first) = standings.first() {
+    if let Some(first) = standings.iter().find(|standing| !standing.manifest.cluster) {
         let manifest = &first.manifest;
         output::say(format_args!(
             "  kubectl describe {} {} -n {}",

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason};
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
-use crate::resource::{DeletionPolicy, ManagementPolicy, SharedStatus, check};
+use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
 pub mod act;
 pub mod api;
@@ -51,6 +51,10 @@ impl Kind for EncryptedDisk {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         }
+    }
+
+    fn account(&self) -> Option<&AccountReference> {
+        self.spec.account_ref.as_ref()
     }
 
     fn status(&self) -> Option<&EncryptedDiskStatus> {
@@ -126,12 +130,6 @@ fn wanted(spec: &EncryptedDiskSpec) -> Result<Wanted, Invalid> {
     }
     if let Some(group) = &spec.resource_group_id {
         check::resource_group(group).map_err(|problem| Invalid::field("spec.resourceGroupId", problem))?;
-    }
-    if spec.account_ref.is_some() {
-        return Err(Invalid::field(
-            "spec.accountRef",
-            "CloudAccount is not served by this version; leave it out",
-        ));
     }
     let adopt = check::adoption(&spec.adopt, "d").map_err(|problem| Invalid::field("spec.adopt", problem))?;
     let category = check_category(spec, spec.source.is_some())?;

@@ -196,7 +196,11 @@ fn take_place(
         object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     let ticket = Ticket {
         uid: owner.uid.clone(),
-        region: wanted.region.clone(),
+        // The cloud counts copies by account.
+        region: object.spec.account_ref.as_ref().map_or_else(
+            || wanted.region.clone(),
+            |account| format!("{} of account {}", wanted.region, account.name),
+        ),
         source: wanted.source_image_id.clone(),
         order: (created, format!("{}/{}", owner.namespace, owner.name)),
     };

@@ -10,7 +10,9 @@ use kube::{Api, Client};
 use crate::decision::Decision;
 use crate::decision::report::Report;
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
-use crate::resource::{DeletionPolicy, KeyReference, ManagementPolicy, SharedStatus, check};
+use crate::resource::{
+    AccountReference, DeletionPolicy, KeyReference, ManagementPolicy, SharedStatus, check,
+};
 
 pub mod act;
 pub mod api;
@@ -57,6 +59,10 @@ impl Kind for EncryptedInstance {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
         }
+    }
+
+    fn account(&self) -> Option<&AccountReference> {
+        self.spec.account_ref.as_ref()
     }
 
     fn status(&self) -> Option<&EncryptedInstanceStatus> {
@@ -124,10 +130,6 @@ fn wanted(spec: &EncryptedInstanceSpec) -> Result<Wanted, Invalid> {
     }
     if spec.network.security_group_ids.is_empty() || spec.network.security_group_ids.len() > 16 {
         return Err(Invalid::field("spec.network.securityGroupIds", "1 to 16 are needed"));
-    }
-    if spec.account_ref.is_some() {
-        let problem = "CloudAccount is not served by this version; leave it out";
-        return Err(Invalid::field("spec.accountRef", problem));
     }
     let tags = check::tags(&spec.tags).map_err(at("spec.tags"))?;
     if tags.len() > TAGS_MAX {

@@ -9,6 +9,13 @@
 //! | role `ecskms-operator` | trusts the account and OIDC provider `ack-rrsa-pretend`; policy `ecskms-work` |
 //! | role `AliyunECSDiskEncryptDefaultRole` | ECS's role, with `AliyunECSDiskEncryptRolePolicy` attached |
 //!
+//! A second account, `2345678901234567`, has the access key `pretend-second-key` /
+//! `pretend-second-key-secret`, the key `key-hzz65f0a1b2c3d4e5f6a9z9` under the same `alias/ecskms-demo`, the role
+//! `ecskms-guest`, which the first account may take on with ExternalId `pretend-external-id`, and nothing else: not
+//! even ECS's role.
+//!
+//! The metadata service lends role `ecskms-operator`, and so does the credentials URI `/_sim/credentials`.
+//!
 //! | Keys of cn-hangzhou | Alias | What |
 //! |---|---|---|
 //! | `key-hzz65f0a1b2c3d4e5f6a7b8` | `alias/ecskms-demo` | Enabled, in a KMS instance |
@@ -60,7 +67,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::disks::Disk;
 use super::images::Image;
@@ -81,12 +88,21 @@ pub const ACCESS_KEY_SECRET: &str = "pretend-access-key-secret";
 pub const LIMITED_ACCESS_KEY_ID: &str = "pretend-limited-key";
 /// Its secret.
 pub const LIMITED_ACCESS_KEY_SECRET: &str = "pretend-limited-key-secret";
+/// The account number of the second account.
+pub const SECOND_ACCOUNT: &str = "2345678901234567";
+/// The access key of the second account, which may do everything in it.
+pub const SECOND_ACCESS_KEY_ID: &str = "pretend-second-key";
+/// Its secret.
+pub const SECOND_ACCESS_KEY_SECRET: &str = "pretend-second-key-secret";
+/// What whoever takes on role `ecskms-guest` of the second account must know.
+pub const EXTERNAL_ID: &str = "pretend-external-id";
 /// The OIDC provider that role `ecskms-operator` trusts.
 pub const OIDC_PROVIDER_ARN: &str = "acs:ram::1234567890123456:oidc-provider/ack-rrsa-pretend";
 
 const REGION: &str = "cn-hangzhou";
 const ZONE: &str = "cn-hangzhou-i";
 const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+const SECOND_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a9z9";
 const DISABLED_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7d0";
 const DOOMED_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7e1";
 const SERVICE_KEY: &str = "9d1e7f42-6c8b-4a35-b0d1-e2f3a4b5c6d7";
@@ -108,7 +124,10 @@ fn add_roles(world: &mut World) {
         {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": ["ecs.aliyuncs.com"]}}]});
     let own_trust = json!({"Version": "1", "Statement": [
         {"Effect": "Allow", "Action": "sts:AssumeRole",
-            "Principal": {"RAM": [format!("acs:ram::{ACCOUNT}:root")], "Federated": [OIDC_PROVIDER_ARN]}}]});
+            "Principal": {"RAM": [format!("acs:ram::{ACCOUNT}:root")], "Service": ["ecs.aliyuncs.com"]}},
+        {"Effect": "Allow", "Action": "sts:AssumeRoleWithOIDC",
+            "Principal": {"Federated": [OIDC_PROVIDER_ARN]},
+            "Condition": {"StringEquals": {"oidc:aud": ["sts.aliyuncs.com"]}}}]});
     let work = Policy {
         name: "ecskms-work".into(),
         kind: "Custom".into(),
@@ -120,18 +139,32 @@ fn add_roles(world: &mut World) {
     for (name, trust, policy) in
         [(ECS_ROLE, ecs_trust, ECS_ROLE_POLICY), ("ecskms-operator", own_trust, "ecskms-work")]
     {
-        let role = Role {
-            name: name.into(),
-            id: world.names.number(),
-            trust: trust.to_string(),
-            description: String::new(),
-            session_seconds_max: 3_600,
-            created: world.now,
-            tags: BTreeMap::new(),
-            attached: BTreeMap::from([(policy.to_string(), world.now)]),
-        };
-        world.roles.insert(name.to_string(), role);
+        add_role(world, name, &trust, policy);
     }
+}
+
+fn add_role(world: &mut World, name: &str, trust: &Value, policy: &str) {
+    let role = Role {
+        name: name.into(),
+        id: world.names.number(),
+        trust: trust.to_string(),
+        description: String::new(),
+        session_seconds_max: 3_600,
+        created: world.now,
+        tags: BTreeMap::new(),
+        attached: BTreeMap::from([(policy.to_string(), world.now)]),
+    };
+    world.roles.insert(name.to_string(), role);
+}
+
+/// Fills the second account: enough to tell it from the first, and no role of ECS.
+pub fn fill_second(world: &mut World) {
+    let trust = json!({"Version": "1", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"RAM": [format!("acs:ram::{ACCOUNT}:root")]},
+            "Condition": {"StringEquals": {"sts:ExternalId": EXTERNAL_ID}}}]});
+    add_role(world, "ecskms-guest", &trust, "AdministratorAccess");
+    add_key(world, REGION, SECOND_KEY, "alias/ecskms-demo", "Enabled", "Aliyun_AES_256", "");
 }
 
 fn add_keys(world: &mut World) {
@@ -168,7 +201,7 @@ fn add_key(world: &mut World, region: &str, id: &str, alias: &str, state: &str, 
         spec: spec.into(),
         usage: "ENCRYPT/DECRYPT".into(),
         origin: "Aliyun_KMS".into(),
-        creator: ACCOUNT.into(),
+        creator: world.account.clone(),
         instance_id: instance.into(),
         protection_level: "SOFTWARE".into(),
         created: world.now,

@@ -99,6 +99,18 @@ static ASSUMPTIONS: &[Assumption] = &[
         "The signature of an OIDC token is not checked, its shape, audience and expiry are.",
         "A limit of the simulation",
     ),
+    a(
+        "trust-conditions",
+        "Conditions of a trust policy know StringEquals with sts:ExternalId, oidc:aud, oidc:iss and oidc:sub; any \
+         other condition does not hold.",
+        "These four are what the pages on RRSA and on external ids use",
+    ),
+    a(
+        "metadata-answers",
+        "Without its token the metadata service answers 403, an instance without a role 404; a token lives as long as \
+         its header asks, 1 to 21600 seconds.",
+        "Paths, headers and JSON are those of the official SDK; refusals are not documented",
+    ),
     // Permissions and RAM.
     a(
         "access-denied-detail",

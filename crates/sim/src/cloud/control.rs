@@ -3,14 +3,15 @@
 //!
 //! | Call | What it does |
 //! |---|---|
-//! | `GET state` | every resource and every setting |
+//! | `GET state` | every resource and every setting; `?account=N` for the second account |
 //! | `GET log?after=N`, `DELETE log` | the requests after number N, oldest first; forgets them and the counters |
 //! | `GET counters` | answers by `service:Action` and code |
 //! | `GET clock`, `PUT clock` | `{"scale": 60, "advanceSeconds": 10}`, both optional |
 //! | `GET faults`, `PUT faults`, `DELETE faults` | the whole list of `faults::Fault` |
 //! | `GET settings`, `PUT settings` | any of the fields of `settings::Settings` |
-//! | `POST resources` | one `resources::Order` |
+//! | `POST resources` | one `resources::Order`; `?account=N` for the second account |
 //! | `DELETE sessions` | expires every role session |
+//! | `GET credentials` | a credentials URI: a session of `?role=ecskms-operator` for `?seconds=3600` |
 //! | `POST reset` | back to the start, at the current time |
 //! | `GET assumptions` | what of all this is our reading or a guess |
 //!
@@ -42,12 +43,20 @@ pub fn router() -> Router<Cloud> {
         .route("/reset", post(reset))
         .route("/resources", post(change_resource))
         .route("/sessions", delete(expire_sessions))
+        .route("/credentials", get(super::metadata::lend_to_anybody))
 }
 
-async fn state(State(cloud): State<Cloud>) -> Reply {
+/// Which account; the first where none is named.
+#[derive(Deserialize)]
+struct Of {
+    account: Option<String>,
+}
+
+async fn state(State(cloud): State<Cloud>, Query(of): Query<Of>) -> Reply {
     let mut inner = cloud.lock();
     inner.advance();
-    serde_json::to_value(&inner.world).map(Json).map_err(|error| bad(&error.to_string()))
+    let world = inner.account(of.account.as_deref()).ok_or_else(|| bad("there is no such account"))?;
+    serde_json::to_value(&*world).map(Json).map_err(|error| bad(&error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -130,15 +139,21 @@ async fn reset(State(cloud): State<Cloud>) -> Json<Value> {
     Json(json!({}))
 }
 
-async fn change_resource(State(cloud): State<Cloud>, Json(order): Json<resources::Order>) -> Reply {
+async fn change_resource(
+    State(cloud): State<Cloud>,
+    Query(of): Query<Of>,
+    Json(order): Json<resources::Order>,
+) -> Reply {
     let mut inner = cloud.lock();
     inner.advance();
-    resources::obey(&mut inner.world, order).map(Json).map_err(|error| bad(&error))
+    let world = inner.account(of.account.as_deref()).ok_or_else(|| bad("there is no such account"))?;
+    resources::obey(world, order).map(Json).map_err(|error| bad(&error))
 }
 
 /// Every role session is expired from now on.
 async fn expire_sessions(State(cloud): State<Cloud>) -> Json<Value> {
-    for credential in cloud.lock().world.sessions.values_mut() {
+    let inner = &mut *cloud.lock();
+    for credential in inner.world.sessions.values_mut().chain(inner.second.sessions.values_mut()) {
         credential.expires = Some(0);
     }
     Json(json!({}))

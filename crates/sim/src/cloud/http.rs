@@ -21,7 +21,7 @@ use super::parameters::Parameters;
 use super::refusal::{Answer, Refusal};
 use super::verify::{self, Caller, Credential, Signed, header};
 use super::world::{Call, iso};
-use super::{Cloud, Inner, account, control, topology};
+use super::{Cloud, Inner, account, control, metadata, permissions, topology};
 
 /// The largest request body in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -30,7 +30,11 @@ const HOST_FALLBACK: &str = "localhost";
 
 /// The router of a cloud.
 pub fn router(cloud: Cloud) -> Router {
-    Router::new().nest("/_sim", control::router()).fallback(serve_call).with_state(cloud)
+    Router::new()
+        .nest("/_sim", control::router())
+        .nest("/latest", metadata::router())
+        .fallback(serve_call)
+        .with_state(cloud)
 }
 
 /// A request, taken apart.
@@ -242,7 +246,7 @@ impl Inner {
     /// Verifies, counts and performs a call, and looks for a fault that strikes afterwards.
     fn judge(&mut self, arrival: &Arrival, number: u64) -> (Answer, Option<Fault>) {
         self.advance();
-        let answer = self.perform(arrival);
+        let answer = self.perform(arrival, number);
         if answer.is_ok() {
             self.journal.mark_performed(number);
         }
@@ -251,8 +255,9 @@ impl Inner {
         (answer, fault)
     }
 
-    fn perform(&mut self, arrival: &Arrival) -> Answer {
+    fn perform(&mut self, arrival: &Arrival, number: u64) -> Answer {
         let action = arrival.action()?;
+        let mut second = false;
         let real_now = real_now() + self.world.settings.clock_skew_seconds * 1000;
         let caller = if action.name == "AssumeRoleWithOIDC" {
             Caller::Anonymous
@@ -264,23 +269,61 @@ impl Inner {
                 headers: &arrival.parts.headers,
                 body: &arrival.body,
             };
-            let sessions = &self.world.sessions;
-            verify::verify(&signed, |key_id| credential(sessions, key_id), &mut self.nonces, real_now)?
+            let (caller, of_second) = self.verified(&signed, real_now)?;
+            second = of_second;
+            caller
         };
         let region = match &arrival.region {
             Some(region) => region.clone(),
-            None => self.located(&arrival.parameters),
+            None => self.located(second, &arrival.parameters),
         };
         let scale = self.clock.scale();
-        self.quotas.count(&self.world.settings, action, &region, self.world.now, scale)?;
+        let own = if second { &self.second } else { &self.world };
+        let account = own.account.clone();
+        self.quotas[usize::from(second)].count(&own.settings, action, &region, own.now, scale)?;
+        self.journal.mark_account(number, &account);
         let parameters = &arrival.parameters;
-        let call = Call { action: action.name, region: &region, parameters, caller: &caller, real_now };
-        actions::perform(&mut self.world, action, &call)
+        let call = Call {
+            action: action.name,
+            region: &region,
+            parameters,
+            caller: &caller,
+            account: &account,
+            real_now,
+        };
+        if action.name.starts_with("AssumeRole") {
+            // Allowed by the caller's account, performed in the role's.
+            permissions::check(own, action, &call)?;
+            let named = parameters.text("RoleArn").and_then(|arn| arn.split(':').nth(3)).map(str::to_string);
+            let target = self.account(named.as_deref()).map(|world| (action.handler)(world, &call));
+            let text = "The role does not exist.";
+            return target.unwrap_or_else(|| Err(Refusal::new(404, "EntityNotExist.Role", text)));
+        }
+        actions::perform(if second { &mut self.second } else { &mut self.world }, action, &call)
+    }
+
+    /// Who signed, and whether that is somebody of the second account.
+    fn verified(&mut self, signed: &Signed, real_now: i64) -> Result<(Caller, bool), Refusal> {
+        let second = std::cell::Cell::new(false);
+        let find = |key_id: &str| {
+            if let Some(found) = credential(&self.world.sessions, key_id) {
+                return Some(found);
+            }
+            second.set(true);
+            match key_id {
+                account::SECOND_ACCESS_KEY_ID => {
+                    Some(lasting(Caller::Administrator, account::SECOND_ACCESS_KEY_SECRET))
+                }
+                _ => self.second.sessions.get(key_id).cloned(),
+            }
+        };
+        let caller = verify::verify(signed, find, &mut self.nonces, real_now)?;
+        Ok((caller, second.get()))
     }
 
     /// The region of the resource that a call without a region names; ids are unique over all regions.
-    fn located(&self, parameters: &Parameters) -> String {
-        let world = &self.world;
+    fn located(&self, second: bool, parameters: &Parameters) -> String {
+        let world = if second { &self.second } else { &self.world };
         let disk = parameters.text("DiskId").and_then(|id| world.disks.get(id)).map(|found| &found.region);
         let instance =
             parameters.text("InstanceId").and_then(|id| world.instances.get(id)).map(|found| &found.region);
@@ -291,15 +334,13 @@ impl Inner {
 }
 
 fn credential(sessions: &BTreeMap<String, Credential>, key_id: &str) -> Option<Credential> {
-    let fixed = |caller: Caller, secret: &str| Credential {
-        caller,
-        secret: secret.to_string(),
-        security_token: None,
-        expires: None,
-    };
     match key_id {
-        account::ACCESS_KEY_ID => Some(fixed(Caller::Administrator, account::ACCESS_KEY_SECRET)),
-        account::LIMITED_ACCESS_KEY_ID => Some(fixed(Caller::Limited, account::LIMITED_ACCESS_KEY_SECRET)),
+        account::ACCESS_KEY_ID => Some(lasting(Caller::Administrator, account::ACCESS_KEY_SECRET)),
+        account::LIMITED_ACCESS_KEY_ID => Some(lasting(Caller::Limited, account::LIMITED_ACCESS_KEY_SECRET)),
         _ => sessions.get(key_id).cloned(),
     }
+}
+
+fn lasting(caller: Caller, secret: &str) -> Credential {
+    Credential { caller, secret: secret.to_string(), security_token: None, expires: None }
 }

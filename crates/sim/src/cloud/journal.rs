@@ -36,6 +36,8 @@ pub struct Entry {
     pub parameters: Value,
     /// A short hash of the ClientToken.
     pub client_token_hash: Option<String>,
+    /// The account that it was performed in, or refused for; empty if the caller was not recognised.
+    pub account: String,
     /// True once the action has been performed successfully, whatever the caller was told.
     pub performed: bool,
     /// The HTTP status; absent while under way and when the connection was dropped.
@@ -73,6 +75,13 @@ impl Journal {
     pub fn mark_performed(&mut self, number: u64) {
         if let Some(entry) = self.entry(number) {
             entry.performed = true;
+        }
+    }
+
+    /// Notes whose account the call concerns.
+    pub fn mark_account(&mut self, number: u64, account: &str) {
+        if let Some(entry) = self.entry(number) {
+            entry.account = account.to_string();
         }
     }
 

@@ -10,7 +10,7 @@ use super::keys::{Alias, Key, invalid, key_not_found, resolve};
 use super::paging::{self, Sizes};
 use super::parameters::check_tag_key;
 use super::refusal::{Answer, Refusal};
-use super::world::{ACCOUNT, Call, World};
+use super::world::{Call, World};
 
 const SIZES: Sizes = Sizes { minimum: 1, maximum: 100, default: 10 };
 /// The most filters of ListKeys.
@@ -26,7 +26,7 @@ pub fn list_keys(world: &mut World, call: &Call) -> Answer {
             all &= key_matches(world, key, name, values)?;
         }
         if all {
-            items.push(json!({"KeyId": key.id, "KeyArn": key.arn()}));
+            items.push(json!({"KeyId": key.id, "KeyArn": key.arn(&world.account)}));
         }
     }
     listing(call, items, "Keys", "Key")
@@ -109,7 +109,7 @@ fn alias_views(world: &World, region: &str, key: Option<&str>) -> Vec<Value> {
     let here = world.aliases.values().filter(|alias| alias.region == region);
     here.filter(|alias| key.is_none_or(|key| key == alias.key_id))
         .map(|alias| {
-            let arn = format!("acs:kms:{region}:{ACCOUNT}:{}", alias.name);
+            let arn = format!("acs:kms:{region}:{}:{}", world.account, alias.name);
             json!({"AliasName": alias.name, "KeyId": alias.key_id, "AliasArn": arn})
         })
         .collect()

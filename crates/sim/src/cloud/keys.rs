@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::key_use::SERVICE_ALIAS;
 use super::refusal::{Answer, Refusal};
-use super::world::{ACCOUNT, Call, Event, Moment, World, iso};
+use super::world::{Call, Event, Moment, World, iso};
 
 const DAY_SECONDS: f64 = 24.0 * 3600.0;
 
@@ -68,8 +68,8 @@ pub struct Alias {
 
 impl Key {
     /// `acs:kms:<region>:<account>:key/<id>`.
-    pub fn arn(&self) -> String {
-        format!("acs:kms:{}:{ACCOUNT}:key/{}", self.region, self.id)
+    pub fn arn(&self, account: &str) -> String {
+        format!("acs:kms:{}:{account}:key/{}", self.region, self.id)
     }
 
     /// True for the keys that a cloud service made for itself.
@@ -78,11 +78,11 @@ impl Key {
     }
 
     /// `KeyMetadata` of CreateKey and DescribeKey.
-    pub fn view(&self) -> Value {
+    pub fn view(&self, account: &str) -> Value {
         let rotates = !self.rotation_interval.is_empty();
         json!({
             "KeyId": self.id,
-            "Arn": self.arn(),
+            "Arn": self.arn(account),
             "KeyState": self.state,
             "KeySpec": self.spec,
             "KeyUsage": self.usage,
@@ -166,7 +166,7 @@ pub fn create(world: &mut World, call: &Call) -> Answer {
         spec,
         usage,
         origin,
-        creator: ACCOUNT.into(),
+        creator: world.account.clone(),
         description: parameters.text("Description").unwrap_or_default().to_string(),
         instance_id,
         protection_level: parameters.text("ProtectionLevel").unwrap_or("SOFTWARE").to_string(),
@@ -176,7 +176,7 @@ pub fn create(world: &mut World, call: &Call) -> Answer {
         tags,
         ..Key::default()
     };
-    let view = key.view();
+    let view = key.view(&world.account);
     world.keys.insert(id, key);
     Ok(json!({ "KeyMetadata": view }))
 }
@@ -194,7 +194,7 @@ fn rotation_of(call: &Call) -> Result<String, Refusal> {
 pub fn describe(world: &mut World, call: &Call) -> Answer {
     let id = resolve(world, call, true)?;
     let key = world.keys.get(&id).ok_or_else(key_not_found)?;
-    Ok(json!({ "KeyMetadata": key.view() }))
+    Ok(json!({ "KeyMetadata": key.view(&world.account) }))
 }
 
 /// EnableKey.
@@ -277,7 +277,7 @@ pub fn resolve(world: &World, call: &Call, alias_allowed: bool) -> Result<String
         let refusal = || Refusal::new(404, "Forbidden.AliasNotFound", "The specified alias is not found.");
         return found.map(|alias| alias.key_id.clone()).ok_or_else(refusal);
     }
-    let prefix = format!("acs:kms:{}:{ACCOUNT}:key/", call.region);
+    let prefix = format!("acs:kms:{}:{}:key/", call.region, world.account);
     let id = named.strip_prefix(&prefix).unwrap_or(named);
     let found = world.keys.get(id).filter(|key| key.region == call.region);
     found.map(|key| key.id.clone()).ok_or_else(key_not_found)

@@ -25,6 +25,7 @@ pub mod journal;
 pub mod key_catalog;
 pub mod key_use;
 pub mod keys;
+mod metadata;
 pub mod names;
 pub mod paging;
 pub mod parameters;
@@ -44,7 +45,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use account::{
-    ACCESS_KEY_ID, ACCESS_KEY_SECRET, LIMITED_ACCESS_KEY_ID, LIMITED_ACCESS_KEY_SECRET, OIDC_PROVIDER_ARN,
+    ACCESS_KEY_ID, ACCESS_KEY_SECRET, EXTERNAL_ID, LIMITED_ACCESS_KEY_ID, LIMITED_ACCESS_KEY_SECRET,
+    OIDC_PROVIDER_ARN, SECOND_ACCESS_KEY_ID, SECOND_ACCESS_KEY_SECRET, SECOND_ACCOUNT,
 };
 pub use assumptions::{Assumption, assumptions};
 
@@ -74,10 +76,14 @@ pub struct Cloud {
 /// Everything behind the lock.
 struct Inner {
     options: Options,
+    /// The first account.
     world: world::World,
+    /// The second account, which shares nothing with the first but the clock.
+    second: world::World,
     clock: clock::Clock,
     nonces: verify::Nonces,
-    quotas: quota::Quotas,
+    quotas: [quota::Quotas; 2],
+    metadata_tokens: metadata::Tokens,
     faults: faults::Faults,
     journal: journal::Journal,
 }
@@ -89,9 +95,11 @@ impl Cloud {
         let inner = Inner {
             options,
             world: starting_world(options, clock.now()),
+            second: second_world(options, clock.now()),
             clock,
             nonces: Default::default(),
             quotas: Default::default(),
+            metadata_tokens: Default::default(),
             faults: Default::default(),
             journal: Default::default(),
         };
@@ -122,12 +130,24 @@ impl Inner {
     /// Lets everything happen that has fallen due.
     fn advance(&mut self) {
         self.world.advance(self.clock.now());
+        self.second.advance(self.clock.now());
+    }
+
+    /// The account of that number; the first where none is named.
+    fn account(&mut self, number: Option<&str>) -> Option<&mut world::World> {
+        match number {
+            None => Some(&mut self.world),
+            Some(number) => {
+                [&mut self.world, &mut self.second].into_iter().find(|world| world.account == number)
+            }
+        }
     }
 
     /// Back to the start, at the current time: resources, settings, faults, quotas and the record. Used
     /// nonces stay used.
     fn reset(&mut self) {
         self.world = starting_world(self.options, self.clock.now());
+        self.second = second_world(self.options, self.clock.now());
         self.quotas = Default::default();
         self.faults = Default::default();
         self.journal = Default::default();
@@ -138,6 +158,17 @@ fn starting_world(options: Options, now: world::Moment) -> world::World {
     let mut world = world::World::empty(options.seed, now);
     if options.start_account {
         account::fill(&mut world);
+    }
+    world
+}
+
+fn second_world(options: Options, now: world::Moment) -> world::World {
+    /// Far from every seed that people choose, so that no id exists in both accounts.
+    const APART: u64 = 0x5ec0_0d00_0000_0000;
+    let mut world = world::World::empty(options.seed ^ APART, now);
+    world.account = SECOND_ACCOUNT.into();
+    if options.start_account {
+        account::fill_second(&mut world);
     }
     world
 }

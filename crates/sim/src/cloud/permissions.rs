@@ -9,14 +9,14 @@ use super::actions::{Action, Service};
 use super::ram;
 use super::refusal::Refusal;
 use super::verify::Caller;
-use super::world::{ACCOUNT, Call, World};
+use super::world::{Call, World};
 
 /// Refuses a caller whose policies do not allow the action.
 pub fn check(world: &World, action: &Action, call: &Call) -> Result<(), Refusal> {
     if action.free || allowed(world, action, call) {
         return Ok(());
     }
-    Err(denial(action, call.caller))
+    Err(denial(action, call))
 }
 
 fn allowed(world: &World, action: &Action, call: &Call) -> bool {
@@ -42,10 +42,10 @@ pub fn ram_action(action: &Action) -> String {
 /// `DiskId` names, and the kind `*` for the one that `ResourceType` names.
 fn resources(action: &Action, call: &Call) -> Vec<String> {
     let place = match action.service {
-        Service::Ecs => format!("acs:ecs:{}:{ACCOUNT}:", call.region),
-        Service::Kms => format!("acs:kms:{}:{ACCOUNT}:", call.region),
-        Service::Ram => format!("acs:ram:*:{ACCOUNT}:"),
-        Service::Sts => format!("acs:sts:*:{ACCOUNT}:"),
+        Service::Ecs => format!("acs:ecs:{}:{}:", call.region, call.account),
+        Service::Kms => format!("acs:kms:{}:{}:", call.region, call.account),
+        Service::Ram => format!("acs:ram:*:{}:", call.account),
+        Service::Sts => format!("acs:sts:*:{}:", call.account),
     };
     let mut arns = Vec::new();
     for target in action.targets {
@@ -72,7 +72,7 @@ fn resources(action: &Action, call: &Call) -> Vec<String> {
     arns
 }
 
-fn denial(action: &Action, caller: &Caller) -> Refusal {
+fn denial(action: &Action, call: &Call) -> Refusal {
     let name = ram_action(action);
     let (code, text) = match action.service {
         Service::Ecs => ("Forbidden.RAM", "User not authorized to operate on the specified resource."),
@@ -80,7 +80,7 @@ fn denial(action: &Action, caller: &Caller) -> Refusal {
         Service::Ram | Service::Sts => ("NoPermission", "You are not authorized to do this action."),
     };
     let mut refusal = Refusal::new(403, code, format!("{text} Action: {name}"));
-    let (kind, display) = match caller {
+    let (kind, display) = match call.caller {
         Caller::Session { role, session } => ("AssumedRoleUser", format!("{role}:{session}")),
         Caller::Limited => ("SubUser", "ecskms-limited".to_string()),
         Caller::Administrator | Caller::Anonymous => ("SubUser", String::new()),
@@ -89,7 +89,7 @@ fn denial(action: &Action, caller: &Caller) -> Refusal {
     refusal.access_denied_detail = Some(json!({
         "AuthAction": name,
         "AuthPrincipalType": kind,
-        "AuthPrincipalOwnerId": ACCOUNT,
+        "AuthPrincipalOwnerId": call.account,
         "AuthPrincipalDisplayName": display,
         "NoPermissionType": "ImplicitDeny",
         "PolicyType": "AccountLevelIdentityBasedPolicy",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::key_use::ECS_ROLE_POLICY;
 use super::refusal::{Answer, Refusal};
-use super::world::{ACCOUNT, Call, Moment, World, iso};
+use super::world::{Call, Moment, World, iso};
 
 /// Roles on one page of ListRoles when the caller names no number.
 const ROLES_PER_PAGE: i64 = 100;
@@ -54,16 +54,16 @@ pub struct Policy {
 
 impl Role {
     /// `acs:ram::<account>:role/<lower-case name>`.
-    pub fn arn(&self) -> String {
+    pub fn arn(&self, account: &str) -> String {
         // assumption: role-arn-lower-case
-        format!("acs:ram::{ACCOUNT}:role/{}", self.name.to_ascii_lowercase())
+        format!("acs:ram::{account}:role/{}", self.name.to_ascii_lowercase())
     }
 
-    fn view(&self) -> Value {
+    fn view(&self, account: &str) -> Value {
         json!({
             "RoleName": self.name,
             "RoleId": self.id,
-            "Arn": self.arn(),
+            "Arn": self.arn(account),
             "Description": self.description,
             "AssumeRolePolicyDocument": self.trust,
             "MaxSessionDuration": self.session_seconds_max,
@@ -106,7 +106,7 @@ pub fn system_policies(now: Moment) -> BTreeMap<String, Policy> {
 
 /// GetRole.
 pub fn get_role(world: &mut World, call: &Call) -> Answer {
-    Ok(json!({ "Role": role(world, call)?.view() }))
+    Ok(json!({ "Role": role(world, call)?.view(&world.account) }))
 }
 
 /// CreateRole.
@@ -149,7 +149,7 @@ pub fn create_role(world: &mut World, call: &Call) -> Answer {
         attached: BTreeMap::new(),
         name: name.clone(),
     };
-    let view = role.view();
+    let view = role.view(&world.account);
     world.roles.insert(name, role);
     Ok(json!({ "Role": view }))
 }
@@ -176,7 +176,7 @@ pub fn list_roles(world: &mut World, call: &Call) -> Answer {
     let more = rest.len() > size;
     rest.truncate(size);
     let marker = rest.last().filter(|_| more).map(|role| super::names::next_token(&role.name));
-    let views: Vec<Value> = rest.iter().map(|role| role.view()).collect();
+    let views: Vec<Value> = rest.iter().map(|role| role.view(&world.account)).collect();
     Ok(json!({"Roles": {"Role": views}, "IsTruncated": more, "Marker": marker.unwrap_or_default()}))
 }
 

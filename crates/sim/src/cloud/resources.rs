@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::images::Mapping;
 use super::keys::Alias;
 use super::snapshots::Snapshot;
-use super::world::{ACCOUNT, World};
+use super::world::World;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -82,12 +82,13 @@ pub fn obey(world: &mut World, mut order: Order) -> Result<Value, String> {
             change(&mut world.instances, order, world.now)
         }
         "key" => {
+            let account = world.account.clone();
             for (name, value) in [
                 ("state", "Enabled"),
                 ("spec", "Aliyun_AES_256"),
                 ("usage", "ENCRYPT/DECRYPT"),
                 ("origin", "Aliyun_KMS"),
-                ("creator", ACCOUNT),
+                ("creator", account.as_str()),
                 ("protectionLevel", "SOFTWARE"),
             ] {
                 default_field(&mut order, name, json!(value));

@@ -50,6 +50,10 @@ pub struct Settings {
     pub vswitches: Vec<String>,
     /// So many of the next accepted instances vanish instead of starting, as when a zone has no stock.
     pub stock_failures: u32,
+    /// The role that the metadata service lends; empty for an instance without one.
+    pub metadata_role: String,
+    /// Whether the metadata service answers only to who shows a token of its own.
+    pub metadata_token_required: bool,
     /// The region of a call that names none by parameter, header or host.
     pub home_region: String,
 }
@@ -80,6 +84,8 @@ impl Default for Settings {
             clock_skew_seconds: 0,
             vswitches: Vec::new(),
             stock_failures: 0,
+            metadata_role: "ecskms-operator".into(),
+            metadata_token_required: true,
             home_region: "cn-hangzhou".into(),
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::account::OIDC_PROVIDER_ARN;
 use super::refusal::{Answer, Refusal};
 use super::verify::{Caller, Credential};
-use super::world::{ACCOUNT, Call, World, iso};
+use super::world::{Call, Moment, World, iso};
 
 /// The shortest session in seconds.
 const SESSION_SECONDS_MIN: i64 = 900;
@@ -22,16 +22,16 @@ const SESSIONS_MAX: usize = 10_000;
 /// GetCallerIdentity. Needs no permission.
 pub fn caller_identity(world: &mut World, call: &Call) -> Answer {
     let identity = match call.caller {
-        Caller::Administrator => user("ecskms-administrator", "200000000000000001"),
-        Caller::Limited => user("ecskms-limited", "200000000000000002"),
+        Caller::Administrator => user(world, "ecskms-administrator", "200000000000000001"),
+        Caller::Limited => user(world, "ecskms-limited", "200000000000000002"),
         Caller::Session { role, session } => {
             let id = world.roles.get(role).map(|role| role.id.clone()).unwrap_or_default();
             json!({
                 "IdentityType": "AssumedRoleUser",
-                "AccountId": ACCOUNT,
+                "AccountId": world.account,
                 "RoleId": id,
                 "PrincipalId": format!("{id}:{session}"),
-                "Arn": format!("acs:ram::{ACCOUNT}:assumed-role/{}/{session}", role.to_ascii_lowercase()),
+                "Arn": session_arn(world, role, session),
             })
         }
         Caller::Anonymous => return Err(no_permission("sts:GetCallerIdentity")),
@@ -39,20 +39,25 @@ pub fn caller_identity(world: &mut World, call: &Call) -> Answer {
     Ok(identity)
 }
 
-fn user(name: &str, id: &str) -> Value {
+fn user(world: &World, name: &str, id: &str) -> Value {
     json!({
         "IdentityType": "RAMUser",
-        "AccountId": ACCOUNT,
+        "AccountId": world.account,
         "UserId": id,
         "PrincipalId": id,
-        "Arn": format!("acs:ram::{ACCOUNT}:user/{name}"),
+        "Arn": format!("acs:ram::{}:user/{name}", world.account),
     })
 }
 
-/// AssumeRole. The role must trust the account.
+fn session_arn(world: &World, role: &str, session: &str) -> String {
+    format!("acs:ram::{}:assumed-role/{}/{session}", world.account, role.to_ascii_lowercase())
+}
+
+/// AssumeRole, in the account of the role. The role must trust the caller's account.
 pub fn assume_role(world: &mut World, call: &Call) -> Answer {
-    let account = format!("acs:ram::{ACCOUNT}:root");
-    let role = trusted_role(world, call, "RAM", &account)?;
+    let account = format!("acs:ram::{}:root", call.account);
+    let told = [("sts:ExternalId", call.parameters.text("ExternalId").unwrap_or_default())];
+    let role = trusted_role(world, call, "RAM", &account, &told)?;
     open_session(world, call, &role)
 }
 
@@ -78,7 +83,9 @@ pub fn assume_role_with_oidc(world: &mut World, call: &Call) -> Answer {
     if !audience {
         return Err(invalid_token());
     }
-    let role = trusted_role(world, call, "Federated", &provider)?;
+    let claim = |name: &str| claims[name].as_str().unwrap_or_default();
+    let told = [("oidc:aud", "sts.aliyuncs.com"), ("oidc:iss", claim("iss")), ("oidc:sub", claim("sub"))];
+    let role = trusted_role(world, call, "Federated", &provider, &told)?;
     let mut answer = open_session(world, call, &role)?;
     answer["OIDCTokenInfo"] = json!({
         "Subject": claims["sub"],
@@ -101,7 +108,14 @@ fn claims_of(token: &str) -> Result<Value, Refusal> {
     serde_json::from_slice(&bytes).map_err(|_| invalid_token())
 }
 
-fn trusted_role(world: &World, call: &Call, kind: &str, principal: &str) -> Result<String, Refusal> {
+/// The role that `RoleArn` names, if its trust policy names the principal and its conditions hold for what was told.
+fn trusted_role(
+    world: &World,
+    call: &Call,
+    kind: &str,
+    principal: &str,
+    told: &[(&str, &str)],
+) -> Result<String, Refusal> {
     let arn = call.parameters.required("RoleArn")?;
     if !arn.starts_with("acs:ram::") || !arn.contains(":role/") {
         return Err(Refusal::new(
@@ -110,12 +124,14 @@ fn trusted_role(world: &World, call: &Call, kind: &str, principal: &str) -> Resu
             "The parameter RoleArn is wrongly formed.",
         ));
     }
-    let found = world.roles.values().find(|role| role.arn().eq_ignore_ascii_case(arn));
+    let found = world.roles.values().find(|role| role.arn(&world.account).eq_ignore_ascii_case(arn));
     let role = found.ok_or_else(|| Refusal::new(404, "EntityNotExist.Role", "The role does not exist."))?;
     let trust: Value = serde_json::from_str(&role.trust).unwrap_or_default();
     let trusts = |statement: &Value| {
         let named = &statement["Principal"][kind];
-        named == principal || named.as_array().is_some_and(|list| list.iter().any(|one| one == principal))
+        let named = named == principal
+            || named.as_array().is_some_and(|list| list.iter().any(|one| one == principal));
+        named && conditions_hold(&statement["Condition"], told)
     };
     let trusted = trust["Statement"].as_array().is_some_and(|statements| statements.iter().any(trusts));
     if !trusted {
@@ -127,6 +143,18 @@ fn trusted_role(world: &World, call: &Call, kind: &str, principal: &str) -> Resu
         return Err(refusal);
     }
     Ok(role.name.clone())
+}
+
+// assumption: trust-conditions
+fn conditions_hold(conditions: &Value, told: &[(&str, &str)]) -> bool {
+    let holds = |(name, wanted): (&String, &Value)| {
+        let given = told.iter().find(|(told, _)| told == name).map(|(_, value)| *value);
+        let fits = |one: &Value| given.is_some_and(|given| one == given);
+        fits(wanted) || wanted.as_array().is_some_and(|list| list.iter().any(fits))
+    };
+    conditions.as_object().into_iter().flatten().all(|(operator, wanted)| {
+        operator == "StringEquals" && wanted.as_object().is_some_and(|wanted| wanted.iter().all(holds))
+    })
 }
 
 fn open_session(world: &mut World, call: &Call, role_name: &str) -> Answer {
@@ -143,12 +171,25 @@ fn open_session(world: &mut World, call: &Call, role_name: &str) -> Answer {
         let text = "The session duration is out of its range.";
         return Err(Refusal::new(400, "InvalidParameter.DurationSeconds", text));
     }
+    let credentials = lend(world, role_name, &session, seconds, call.real_now);
+    Ok(json!({
+        "Credentials": credentials,
+        "AssumedRoleUser": {
+            "Arn": session_arn(world, &role.name, &session),
+            "AssumedRoleId": format!("{}:{session}", role.id),
+        },
+        "SourceIdentity": parameters.text("SourceIdentity").unwrap_or_default(),
+    }))
+}
+
+/// Opens a session of a role and answers its credentials. Whoever calls has judged whether it may be opened.
+pub fn lend(world: &mut World, role: &str, session: &str, seconds: i64, real_now: Moment) -> Value {
     let key_id = format!("STS.{}", world.names.pretended_secret("session-key"));
     let secret = world.names.pretended_secret("session-secret");
     let token = world.names.pretended_secret("session-token");
     // Expirations are real time: clients compare them with their own clock, which is not simulated.
-    let expires = call.real_now + seconds * 1000;
-    let caller = Caller::Session { role: role_name.to_string(), session: session.clone() };
+    let expires = real_now + seconds * 1000;
+    let caller = Caller::Session { role: role.to_string(), session: session.to_string() };
     let credential = Credential {
         caller,
         secret: secret.clone(),
@@ -159,19 +200,12 @@ fn open_session(world: &mut World, call: &Call, role_name: &str) -> Answer {
         world.sessions.pop_first();
     }
     world.sessions.insert(key_id.clone(), credential);
-    Ok(json!({
-        "Credentials": {
-            "AccessKeyId": key_id,
-            "AccessKeySecret": secret,
-            "SecurityToken": token,
-            "Expiration": iso(expires),
-        },
-        "AssumedRoleUser": {
-            "Arn": format!("acs:ram::{ACCOUNT}:assumed-role/{}/{session}", role.name.to_ascii_lowercase()),
-            "AssumedRoleId": format!("{}:{session}", role.id),
-        },
-        "SourceIdentity": parameters.text("SourceIdentity").unwrap_or_default(),
-    }))
+    json!({
+        "AccessKeyId": key_id,
+        "AccessKeySecret": secret,
+        "SecurityToken": token,
+        "Expiration": iso(expires),
+    })
 }
 
 fn invalid_token() -> Refusal {

@@ -23,7 +23,7 @@ use super::verify::{Caller, Credential};
 /// Simulated time: milliseconds since the Unix epoch.
 pub type Moment = i64;
 
-/// The account number of every pretended world.
+/// The account number of the first pretended account.
 pub const ACCOUNT: &str = "1234567890123456";
 /// The most events that one advance may play; a longer jump is a defect of the caller.
 const EVENTS_MAX: usize = 1_000_000;
@@ -48,6 +48,8 @@ pub enum Event {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct World {
+    /// The account number.
+    pub account: String,
     /// The current simulated time.
     pub now: Moment,
     /// Own and public images.
@@ -97,6 +99,8 @@ pub struct Call<'a> {
     pub parameters: &'a Parameters,
     /// Who calls.
     pub caller: &'a Caller,
+    /// The account that the caller belongs to; nobody belongs to the first.
+    pub account: &'a str,
     /// Real time, for everything that clients compare with their own clock.
     pub real_now: Moment,
 }
@@ -105,6 +109,7 @@ impl World {
     /// An empty account at `now`.
     pub fn empty(seed: u64, now: Moment) -> World {
         World {
+            account: ACCOUNT.into(),
             now,
             images: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -224,6 +229,7 @@ mod tests {
             region: "cn-beijing",
             parameters: &parameters,
             caller: &caller,
+            account: ACCOUNT,
             real_now: 0,
         };
         let answer = actions::perform(&mut world, action, &call).expect("accepted");

@@ -1,0 +1,328 @@
+//! The accounts that objects name: who may use which, and the one client that all of an account's objects share.
+//!
+//! Nothing is watched. A look at an account is good for five seconds and shared by all objects of it: one GET of the
+//! CloudAccount, one of its Secret. A watch on Secrets would need the right to list them, which is the right to read every
+//! one of them; a GET of the metadata alone would be a second request whenever the data is needed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+use super::{Fault, FaultClass, World};
+use crate::alibaba::credentials::{ACCESS_KEY_ID, ACCESS_KEY_SECRET};
+use crate::alibaba::{AssumedRole, Cloud, Credentials, Service, Source};
+use crate::decision::Reason;
+use crate::resource::selector::NamespaceSelector;
+
+/// How long a look at an account counts as fresh.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long the labels of a namespace count as fresh.
+const LABELS_FRESH: Duration = Duration::from_secs(30);
+/// How long one call to the Kubernetes API may take.
+const CALL_MAX: Duration = Duration::from_secs(15);
+/// Accounts and namespaces that are remembered at one time, at most.
+const SLOTS_MAX: usize = 1_024;
+
+/// Reads the account of that name; None if there is none.
+pub type Load = for<'a> fn(&'a Client, &'a str) -> BoxFuture<'a, Result<Option<Plan>, Fault>>;
+
+/// What an account's object asks for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation: anything else that is read of it follows from that.
+    pub generation: i64,
+    /// How to sign in.
+    pub sign_in: SignIn,
+    /// A role to take on with that.
+    pub assume: Option<AssumedRole>,
+    /// Addresses of products, where they differ from the operator's own.
+    pub endpoints: BTreeMap<Service, String>,
+    /// Which namespaces may use it; None: none may.
+    pub allowed: Option<NamespaceSelector>,
+    /// The account id that it stands for, once it is known.
+    pub pinned: Option<String>,
+    /// Whether it can be used.
+    pub standing: Standing,
+}
+
+impl Plan {
+    /// The plan of an object that cannot be read as one.
+    pub fn unusable(name: &str) -> Plan {
+        Plan {
+            name: name.to_owned(),
+            uid: String::new(),
+            generation: 0,
+            sign_in: SignIn::Secret(String::new()),
+            assume: None,
+            endpoints: BTreeMap::new(),
+            allowed: Some(NamespaceSelector::default()),
+            pinned: None,
+            standing: Standing::Moving(String::new()),
+        }
+    }
+}
+
+/// How to sign in.
+#[derive(Clone, Debug)]
+pub enum SignIn {
+    /// With the access key in this Secret of the operator's own namespace.
+    Secret(String),
+    /// With what a source lends.
+    Source(Source),
+}
+
+/// Whether an account can be used, by its own conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is Ready.
+    Ready,
+    /// It will be, or it will say why not.
+    Moving(String),
+    /// Somebody must mend it.
+    Stalled(Reason, String),
+    /// It is being deleted.
+    Leaving,
+}
+
+/// Why an object's account cannot be used now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The reason to show.
+    pub reason: Reason,
+    /// What is the matter, and the next step.
+    pub message: String,
+}
+
+/// The accounts of one process.
+pub struct Accounts {
+    load: Load,
+    slots: Mutex<HashMap<String, Slot>>,
+    clients: Mutex<HashMap<String, Opened>>,
+    labels: Mutex<HashMap<String, Labels>>,
+}
+
+/// One look at a time for each account; who comes meanwhile waits for its result.
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Result<Look, Fault>)>>>;
+/// What a namespace's labels were, and when; None: there was no such namespace.
+type Labels = (Instant, Option<BTreeMap<String, String>>);
+
+/// What was seen of an account.
+#[derive(Clone)]
+enum Look {
+    Missing,
+    Leaving,
+    Seen { allowed: Option<NamespaceSelector>, client: Result<Cloud, Obstacle> },
+}
+
+/// What a client was made of: uid and generation of the account's object; uid and version of its Secret, if it has one.
+#[derive(PartialEq, Eq)]
+struct Print {
+    object: (String, i64),
+    secret: Option<(Option<String>, Option<String>)>,
+}
+
+/// A client and what it was made of.
+struct Opened {
+    print: Print,
+    client: Cloud,
+}
+
+impl Accounts {
+    /// No account is known yet.
+    pub fn new(load: Load) -> Accounts {
+        Accounts { load, slots: Mutex::default(), clients: Mutex::default(), labels: Mutex::default() }
+    }
+
+    /// The client of the account of that name, for an object in this namespace; or why it cannot have it.
+    pub async fn resolve(
+        &self,
+        world: &World,
+        name: &str,
+        namespace: Option<&str>,
+    ) -> Result<Result<Cloud, Obstacle>, Fault> {
+        let (allowed, client) = match self.look(world, name).await? {
+            Look::Missing => return Ok(Err(missing(name, "does not exist"))),
+            Look::Leaving => return Ok(Err(missing(name, "is being deleted"))),
+            Look::Seen { allowed, client } => (allowed, client),
+        };
+        // What belongs to no namespace speaks for the whole cluster, as the account itself does.
+        let Some(namespace) = namespace else { return Ok(client) };
+        let labels = self.labels(world, namespace).await?;
+        match allowed.zip(labels).is_some_and(|(selector, labels)| selector.matches(&labels)) {
+            true => Ok(client),
+            false => Ok(Err(Obstacle {
+                reason: Reason::NamespaceNotAllowed,
+                message: format!(
+                    "CloudAccount {name} does not allow namespace {namespace}. An administrator can label the namespace as \
+                     spec.allowedNamespaces of the account asks, or widen it."
+                ),
+            })),
+        }
+    }
+
+    async fn look(&self, world: &World, name: &str) -> Result<Look, Fault> {
+        let slot = bounded(&mut lock(&self.slots)).entry(name.to_owned()).or_default().clone();
+        let mut held = slot.lock().await;
+        if let Some((_, result)) = held.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return result.clone();
+        }
+        let began = Instant::now();
+        let result = self.look_anew(world, name).await;
+        *held = Some((began, result.clone()));
+        result
+    }
+
+    async fn look_anew(&self, world: &World, name: &str) -> Result<Look, Fault> {
+        let obstacle = |reason, message| Err(Obstacle { reason, message });
+        let Some(plan) = within((self.load)(&world.kube, name)).await? else {
+            lock(&self.clients).remove(name);
+            return Ok(Look::Missing);
+        };
+        let client = match &plan.standing {
+            Standing::Leaving => return Ok(Look::Leaving),
+            Standing::Moving(what) => {
+                obstacle(Reason::DependencyNotReady, format!("CloudAccount {name} is not Ready yet: {what}"))
+            }
+            Standing::Stalled(reason, why) => {
+                obstacle(*reason, format!("CloudAccount {name} is not Ready: {why}"))
+            }
+            Standing::Ready => Ok(self.client(world, &plan).await?),
+        };
+        Ok(Look::Seen { allowed: plan.allowed, client })
+    }
+
+    /// The client of an account, the same as long as neither the object nor its Secret changes.
+    ///
+    /// One that is made anew for an account that is known already is asked whose it is, before anybody can use it: a Secret
+    /// that now holds another account's key must not make objects look, and create, in that account.
+    pub async fn client(&self, world: &World, plan: &Plan) -> Result<Cloud, Fault> {
+        let (source, secret) = match &plan.sign_in {
+            SignIn::Source(source) => (source.clone(), None),
+            SignIn::Secret(name) => {
+                let secret = secret(world, &plan.name, name).await?;
+                let print = (secret.metadata.uid.clone(), secret.metadata.resource_version.clone());
+                (Source::Static(credentials(world, &plan.name, name, &secret)?), Some(print))
+            }
+        };
+        let print = Print { object: (plan.uid.clone(), plan.generation), secret };
+        let known = |opened: &&Opened| opened.print == print;
+        if let Some(opened) = lock(&self.clients).get(&plan.name).filter(known) {
+            return Ok(opened.client.clone());
+        }
+        let source = match &plan.assume {
+            None => source,
+            Some(role) => Source::Assumed { base: Box::new(source), role: role.clone() },
+        };
+        let client = world.cloud.sibling(source, &plan.endpoints)?;
+        if let Some(pinned) = &plan.pinned {
+            let found = client.caller_identity().await?.account_id;
+            if found != *pinned && plan.standing == Standing::Ready {
+                return Err(Fault {
+                    class: FaultClass::Denied,
+                    reason: Reason::AccountMismatch,
+                    ..Fault::defect(
+                        "AccountMismatch",
+                        format!(
+                            "The credentials of CloudAccount {} belong to account {found} now, but it stands for {pinned}.",
+                            plan.name
+                        ),
+                    )
+                });
+            }
+        }
+        let opened = Opened { print, client: client.clone() };
+        bounded(&mut lock(&self.clients)).insert(plan.name.clone(), opened);
+        Ok(client)
+    }
+
+    async fn labels(
+        &self,
+        world: &World,
+        namespace: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, Fault> {
+        let held = lock(&self.labels).get(namespace).cloned();
+        if let Some((_, labels)) = held.filter(|(at, _)| at.elapsed() < LABELS_FRESH) {
+            return Ok(labels);
+        }
+        let began = Instant::now();
+        let api: Api<Namespace> = Api::all(world.kube.clone());
+        let found = within(async { Ok(api.get_opt(namespace).await?) }).await?;
+        let labels = found.map(|found| found.metadata.labels.unwrap_or_default());
+        bounded(&mut lock(&self.labels)).insert(namespace.to_owned(), (began, labels.clone()));
+        Ok(labels)
+    }
+}
+
+fn missing(name: &str, what: &str) -> Obstacle {
+    Obstacle {
+        reason: Reason::AccountNotFound,
+        message: format!(
+            "CloudAccount {name} {what}. Create it, or correct spec.accountRef in a new object. An object that is being deleted \
+             waits for it too; without it, only removing the finalizer by hand lets the object go, and the resource stays."
+        ),
+    }
+}
+
+async fn secret(world: &World, account: &str, name: &str) -> Result<Secret, Fault> {
+    let namespace = &world.settings.namespace;
+    let api: Api<Secret> = Api::namespaced(world.kube.clone(), namespace);
+    let found = within(async { Ok(api.get_opt(name).await?) }).await?;
+    found.ok_or_else(|| {
+        invalid("SecretNotFound", format!(
+            "Secret {namespace}/{name}, which CloudAccount {account} names, does not exist. Create it in the operator's \
+             namespace with {ACCESS_KEY_ID} and {ACCESS_KEY_SECRET}."
+        ))
+    })
+}
+
+fn credentials(world: &World, account: &str, name: &str, secret: &Secret) -> Result<Credentials, Fault> {
+    let data = secret.data.clone().unwrap_or_default();
+    let read =
+        Credentials::from_variables(|key| Some(std::ffi::OsString::from_vec(data.get(key)?.0.clone())));
+    read.map_err(|error| {
+        let namespace = &world.settings.namespace;
+        invalid(
+            &error.code,
+            format!("Secret {namespace}/{name} of CloudAccount {account}: {}.", error.message),
+        )
+    })
+}
+
+fn invalid(code: &str, message: String) -> Fault {
+    let class = FaultClass::Denied;
+    Fault { class, reason: Reason::CredentialsInvalid, ..Fault::defect(code, message) }
+}
+
+/// Bounds a call to the Kubernetes API: the client itself would wait for ever.
+async fn within<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(CALL_MAX, call).await.unwrap_or_else(|_| {
+        Err(Fault {
+            class: FaultClass::Transient,
+            reason: Reason::CloudUnavailable,
+            ..Fault::defect("Timeout", "the Kubernetes API did not answer in time")
+        })
+    })
+}
+
+/// Forgets everything rather than growing without limit: what is asked for is looked up anew.
+fn bounded<V>(map: &mut HashMap<String, V>) -> &mut HashMap<String, V> {
+    if map.len() >= SLOTS_MAX {
+        map.clear();
+    }
+    map
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
