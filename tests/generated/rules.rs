@@ -129,6 +129,37 @@ fn a_disk_can_only_grow_and_a_blank_one_needs_a_size() {
 }
 
 #[test]
+fn a_disk_has_one_source_one_instance_and_a_cutover_only_with_a_disk_to_replace() {
+    let (plural, schema) =
+        schemas().into_iter().find(|(plural, _)| plural == "encrypteddisks").expect("disks");
+    let accepted = |fields: &[(&str, Value)]| {
+        let object = fields
+            .iter()
+            .fold(example(&plural), |object, (name, value)| with(&object, name, Some(value.clone())));
+        refusals(&schema, &object, None).is_empty()
+    };
+    let of = |id: &str| ("source", json!({ "diskId": id }));
+    assert!(accepted(&[of("d-1")]));
+    assert!(accepted(&[of("d-1"), ("cutover", json!("Now")), ("retireSource", json!(true))]));
+    assert!(accepted(&[("retireSource", json!(false))]), "what says nothing is no contradiction");
+    assert!(accepted(&[("attachment", json!({"instanceId": "i-1"}))]));
+    assert!(accepted(&[("attachment", json!({"instanceRef": {"name": "web"}, "deleteWithInstance": true}))]));
+    for wrong in [
+        vec![("source", json!({}))],
+        vec![("source", json!({"diskId": "d-1", "snapshotId": "s-1"}))],
+        vec![("cutover", json!("Manual"))],
+        vec![("cutover", json!("Now")), ("source", json!({"snapshotId": "s-1"}))],
+        vec![("retireSource", json!(true))],
+        vec![("retireSource", json!(true)), ("source", json!({"snapshotId": "s-1"}))],
+        vec![of("d-1"), ("adopt", json!({"externalId": "d-2"}))],
+        vec![("attachment", json!({}))],
+        vec![("attachment", json!({"instanceId": "i-1", "instanceRef": {"name": "web"}}))],
+    ] {
+        assert!(!accepted(&wrong), "{wrong:?}");
+    }
+}
+
+#[test]
 fn tags_of_others_are_refused() {
     for (plural, schema) in schemas_with("tags") {
         let accepted = |key: &str| {
