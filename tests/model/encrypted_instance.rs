@@ -90,7 +90,10 @@ fn verdict(view: &View, observed: &Observed) -> Verdict {
         Decision::Do(InstanceEffect::Create { attempt: number }) => Verdict::Send(attempt(number)),
         Decision::Do(InstanceEffect::Rename { id, .. }) => Verdict::Grow(number(&id)),
         Decision::Do(InstanceEffect::Delete { id }) => Verdict::Remove(number(&id)),
-        Decision::Do(other) => panic!("{other:?} is not part of this world"),
+        // Not part of this world; if it were decided, nothing would come of it, and "recoverable" would fail.
+        Decision::Do(
+            InstanceEffect::Start { .. } | InstanceEffect::Stop { .. } | InstanceEffect::Protect { .. },
+        ) => Verdict::Blocked,
         Decision::Settled if view.object.deleting => Verdict::Leave,
         Decision::Settled => Verdict::Settled,
         Decision::Wait(_) => Verdict::Wait,
