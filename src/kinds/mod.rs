@@ -12,6 +12,7 @@ use crate::kind::{Kind, World};
 
 pub mod encrypted_disk;
 pub mod encrypted_image;
+pub mod key_revocation;
 
 #[cfg(test)]
 mod laws;

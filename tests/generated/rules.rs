@@ -71,7 +71,7 @@ fn a_field_that_says_it_cannot_change_can_be_neither_changed_nor_removed_nor_add
 
 #[test]
 fn exactly_one_form_of_key_is_accepted() {
-    for (plural, schema) in schemas() {
+    for (plural, schema) in schemas_with("key") {
         let accepted =
             |key: Value| refusals(&schema, &with(&example(&plural), "key", Some(key)), None).is_empty();
         assert!(accepted(json!({"id": "key-a"})));
@@ -104,7 +104,7 @@ fn a_disk_can_only_grow_and_a_blank_one_needs_a_size() {
 
 #[test]
 fn tags_of_others_are_refused() {
-    for (plural, schema) in schemas() {
+    for (plural, schema) in schemas_with("tags") {
         let accepted = |key: &str| {
             refusals(&schema, &with(&example(&plural), "tags", Some(json!({key: "v"}))), None).is_empty()
         };
@@ -114,6 +114,53 @@ fn tags_of_others_are_refused() {
         }
         assert!(!accepted(&"x".repeat(129)));
     }
+}
+
+#[test]
+fn a_revocation_goes_forward_only_and_nobody_approves_their_own() {
+    let (plural, schema) =
+        schemas().into_iter().find(|(plural, _)| plural == "keyrevocations").expect("revocations");
+    let object = |fields: Value| {
+        let mut object = example(&plural);
+        for (name, value) in fields.as_object().expect("fields") {
+            object["spec"][name] = value.clone();
+        }
+        object
+    };
+    let accepted =
+        |after: Value, before: Value| refusals(&schema, &object(after), Some(&object(before))).is_empty();
+    let state = |word: &str| json!({"desiredState": word});
+    let running = |word: &str| json!({"runningInstances": word});
+    let approved = |names: &[&str]| json!({"approvals": names.iter().map(|name| json!({"approver": name})).collect::<Vec<_>>()});
+    let states = ["Planned", "Revoked", "Restored"];
+    let modes = ["Leave", "PerInstance", "Stop", "ForceStop"];
+    for (from, before) in states.iter().enumerate() {
+        for (to, after) in states.iter().enumerate() {
+            let allowed = to == from || to == from + 1;
+            assert_eq!(accepted(state(after), state(before)), allowed, "{before} to {after}");
+        }
+    }
+    for (from, before) in modes.iter().enumerate() {
+        for (to, after) in modes.iter().enumerate() {
+            assert_eq!(accepted(running(after), running(before)), to >= from, "{before} to {after}");
+        }
+    }
+    assert!(accepted(approved(&["bob", "eve"]), approved(&["bob"])));
+    assert!(!accepted(approved(&["eve"]), approved(&["bob"])), "an approval cannot be taken back");
+    assert!(!accepted(approved(&["alice"]), json!({})), "alice asked for it");
+    let safety = |fields: Value| json!({"safety": fields});
+    assert!(accepted(safety(json!({"acknowledgedDigest": "ab12"})), safety(json!({}))));
+    assert!(!accepted(safety(json!({"allowSelfLockout": true})), safety(json!({"allowSelfLockout": false}))));
+    let wide = |safety: Value| object(json!({"method": "DetachEcsRole", "safety": safety}));
+    assert!(!refusals(&schema, &wide(json!({})), None).is_empty(), "it needs its own opt-in");
+    assert!(refusals(&schema, &wide(json!({"acknowledgeAccountWide": true})), None).is_empty());
+}
+
+/// The kinds whose spec has the field.
+fn schemas_with(field: &str) -> Vec<(String, Value)> {
+    let mut all = schemas();
+    all.retain(|(_, schema)| !schema["properties"]["spec"]["properties"][field].is_null());
+    all
 }
 
 fn says_frozen(description: &str) -> bool {
@@ -128,6 +175,10 @@ fn example(plural: &str) -> Value {
             let place = json!({"region": "cn-a", "zoneId": "cn-a-b", "key": {"id": "key-a"}, "sizeGiB": 40});
             return with(&json!({ "spec": place }), "category", Some(json!("cloud_essd")));
         }
+        "keyrevocations" => json!({
+            "region": "cn-a", "keyId": "key-a", "desiredState": "Planned", "runningInstances": "Leave",
+            "reason": "a leaked credential", "requestedBy": "alice", "safety": {},
+        }),
         other => panic!("give an example of {other}"),
     };
     json!({ "spec": spec })
@@ -152,7 +203,8 @@ fn sample(schema: &Value, which: usize) -> Value {
     match schema["type"].as_str() {
         Some("string") => json!(format!("value-{which}")),
         Some("integer") => json!(40 + which),
-        Some("boolean") => json!(which == 1),
+        // No default is true.
+        Some("boolean") => json!(which == 0),
         Some("object") => {
             let fields = schema["properties"].as_object().expect("a struct");
             let first = fields.keys().next().expect("a struct has fields");

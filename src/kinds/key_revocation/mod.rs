@@ -1,0 +1,2 @@
+//! KeyRevocation.
+pub mod api;
