@@ -21,10 +21,12 @@ pub mod claims;
 pub mod fault;
 pub mod key;
 pub mod owner;
+pub mod reference;
 
 pub use claims::Claims;
 pub use fault::{Fault, FaultClass};
 pub use owner::Owner;
+pub use reference::Reference;
 
 /// The desired, observed and effect types of a kind.
 pub type DesiredOf<K> = <<K as Kind>::Machine as Machine>::Desired;
@@ -163,6 +165,22 @@ pub struct World {
     pub claims: Claims,
     /// Figures and names that hold for the whole process.
     pub settings: Settings,
+}
+
+impl World {
+    /// Bounds a reading of the Kubernetes API: the client itself would wait for ever.
+    pub async fn read<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Fault> {
+        /// How long one reading may take.
+        const READ_MAX: std::time::Duration = std::time::Duration::from_secs(15);
+        match tokio::time::timeout(READ_MAX, call).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(Fault {
+                class: FaultClass::Transient,
+                reason: Reason::CloudUnavailable,
+                ..Fault::defect("Timeout", "the Kubernetes API did not answer in time")
+            }),
+        }
+    }
 }
 
 /// Figures and names that hold for the whole process.

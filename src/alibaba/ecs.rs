@@ -225,7 +225,7 @@ impl Cloud {
     }
 
     /// Every page of a list that goes on with tokens.
-    async fn walk<T>(
+    pub(super) async fn walk<T>(
         &self,
         region: &str,
         action: &'static str,
@@ -255,7 +255,7 @@ impl Cloud {
         Err(too_many_pages(action))
     }
 
-    async fn create(
+    pub(super) async fn create(
         &self,
         region: &str,
         action: &'static str,
@@ -275,7 +275,7 @@ impl Cloud {
         Ok(Created { id, request_id: reply.request_id })
     }
 
-    async fn change(
+    pub(super) async fn change(
         &self,
         region: &str,
         action: &'static str,
@@ -289,7 +289,7 @@ impl Cloud {
     }
 }
 
-fn put_filter_tags(
+pub(super) fn put_filter_tags(
     action: &'static str,
     filter: &mut Parameters,
     tags: &[(&str, &str)],
@@ -307,7 +307,7 @@ fn put_filter_tags(
 
 /// A list that contains what was not asked for was not filtered. It is an error rather than filtered again: a
 /// reply that ignores the question may as well have left something out.
-fn check_tags<'a>(
+pub(super) fn check_tags<'a>(
     action: &'static str,
     asked: &[(&str, &str)],
     mut found: impl Iterator<Item = &'a BTreeMap<String, String>>,
@@ -323,12 +323,12 @@ fn check_tags<'a>(
 }
 
 /// A page that moves while it is read can show an item twice.
-fn unique<T>(items: Vec<T>, id: impl Fn(&T) -> String) -> Vec<T> {
+pub(super) fn unique<T>(items: Vec<T>, id: impl Fn(&T) -> String) -> Vec<T> {
     let mut seen = BTreeSet::new();
     items.into_iter().filter(|item| seen.insert(id(item))).collect()
 }
 
-fn refuse(action: &'static str, text: &str) -> Error {
+pub(super) fn refuse(action: &'static str, text: &str) -> Error {
     Error::local(Service::Ecs, action, local::INVALID_PARAMETERS, text)
 }
 

@@ -18,6 +18,7 @@ use super::endpoint::{Endpoints, Network, check_region};
 use super::error::{Class, Error, local};
 use super::facts::{Disk, Snapshot};
 use super::gather::{self, Answer, Batch, Gather, Start};
+use super::instance_facts::Instance;
 use super::kms::Key;
 use super::ledger::{Ledger, Pacer, locked};
 use super::memory::Memory;
@@ -65,6 +66,7 @@ struct Shared {
     kms_pace: Pacer,
     disks: Gather<Disk>,
     snapshots: Gather<Snapshot>,
+    instances: Gather<Instance>,
     disk_lookups: Sweep<Disk>,
     keys: Memory<(String, String), Option<Key>>,
     role: Memory<(), EcsRole>,
@@ -91,6 +93,7 @@ impl Cloud {
             kms_pace: Pacer::default(),
             disks: Gather::new(),
             snapshots: Gather::new(),
+            instances: Gather::new(),
             disk_lookups: Sweep::new(),
             keys: Memory::new(),
             role: Memory::new(),
@@ -304,5 +307,21 @@ impl Gathered for Snapshot {
 
     fn read(cloud: Cloud, region: String, ids: Vec<String>) -> BoxFuture<'static, Result<Vec<Self>, Error>> {
         Box::pin(async move { cloud.snapshots_by_ids(&region, &ids).await })
+    }
+}
+
+impl Gathered for Instance {
+    const ACTION: &'static str = "DescribeInstances";
+
+    fn gather(cloud: &Cloud) -> &Gather<Self> {
+        &cloud.shared.instances
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn read(cloud: Cloud, region: String, ids: Vec<String>) -> BoxFuture<'static, Result<Vec<Self>, Error>> {
+        Box::pin(async move { cloud.instances_by_ids(&region, &ids).await })
     }
 }

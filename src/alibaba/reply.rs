@@ -88,6 +88,13 @@ impl<'a> Fields<'a> {
         self.list(outer, inner).unwrap_or_default()
     }
 
+    /// A wrapped list of plain texts, `outer.inner[]` or `outer[]`, that may be missing; empty ones are left out.
+    pub(crate) fn texts(&self, outer: &str, inner: &str) -> Vec<String> {
+        let list = self.details(outer, inner).into_iter();
+        list.filter_map(|item| item.value.as_str().filter(|text| !text.is_empty()).map(str::to_owned))
+            .collect()
+    }
+
     /// The tags of an element: `Tags.Tag[]{TagKey, TagValue}`, or `Key` and `Value` in some replies.
     pub(crate) fn tags(&self) -> BTreeMap<String, String> {
         let pair = |tag: Fields| {

@@ -344,3 +344,100 @@ async fn settings_that_lead_nowhere_are_refused_at_once() {
     let broken = Settings { sts_region: Some("evil.example".to_owned()), ..Settings::default() };
     assert_eq!(Cloud::new(broken, source()).expect_err("refused").code, local::INVALID_REGION);
 }
+
+#[tokio::test(start_paused = true)]
+async fn instances_are_read_by_id_a_hundred_in_a_call_and_by_tag_to_the_last_page() {
+    let script = Script::new(|_, asked| {
+        let instance =
+            |id: &str| json!({"InstanceId": id, "Tags": {"Tag": [{"TagKey": "owner", "TagValue": "u"}]}});
+        let (list, next) = match (asked.get("InstanceIds"), asked.get("NextToken")) {
+            (Some(ids), _) => {
+                let ids: Vec<String> = serde_json::from_str(ids).expect("a JSON array");
+                (ids.iter().map(|id| instance(id)).collect(), "")
+            }
+            (None, None) => (vec![instance("i-1")], "more"),
+            (None, Some(_)) => (vec![instance("i-2"), instance("i-1")], ""),
+        };
+        (200, json!({"Instances": {"Instance": list}, "NextToken": next}))
+    });
+    let ids: Vec<String> = (0..150).map(|number| format!("i-{number}")).collect();
+    let found = script.cloud.instances(REGION, &ids).await.expect("a list");
+    assert_eq!(found.iter().map(|instance| instance.id.clone()).collect::<Vec<_>>(), ids);
+    assert_eq!(script.actions(), ["DescribeInstances", "DescribeInstances"]);
+    assert!(script.asked().iter().all(|(_, asked)| asked["MaxResults"] == "100"));
+    let tagged = script.cloud.instances_by_tags(REGION, &[("owner", "u")]).await.expect("a list");
+    assert_eq!(tagged.iter().map(|instance| &*instance.id).collect::<Vec<_>>(), ["i-1", "i-2"]);
+    assert!(script.cloud.instances_by_tags(REGION, &[("owner", "other")]).await.is_err(), "not filtered");
+    assert!(script.cloud.instances_by_tags(REGION, &[]).await.expect_err("everything").definite());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_creation_makes_one_instance_or_is_not_believed() {
+    let script = Script::new(|_, asked| match asked["ImageId"].as_str() {
+        "m-two" => (200, json!({"InstanceIdSets": {"InstanceIdSet": ["i-1", "i-2"]}})),
+        "m-none" => (200, json!({"InstanceIdSets": {"InstanceIdSet": []}})),
+        "m-odd" => (200, json!({"InstanceIdSets": {"InstanceIdSet": ["i 1"]}})),
+        _ => (200, json!({"RequestId": "A-1", "InstanceIdSets": {"InstanceIdSet": ["i-1"]}})),
+    });
+    let run = |image: &str, amount: &str| {
+        parameters([("RegionId", REGION), ("ImageId", image), ("Amount", amount)])
+    };
+    let made = script.cloud.run_instances(REGION, &run("m-1", "1")).await.expect("made");
+    assert_eq!((made.id.as_str(), made.request_id.as_deref()), ("i-1", Some("A-1")));
+    for image in ["m-two", "m-none", "m-odd"] {
+        let error = script.cloud.run_instances(REGION, &run(image, "1")).await.expect_err(image);
+        assert!(!error.definite(), "{image}: something may have been made");
+    }
+    let sent = script.actions().len();
+    assert!(script.cloud.run_instances(REGION, &run("m-1", "2")).await.expect_err("two").definite());
+    assert!(
+        script.cloud.run_instances("cn-beijing", &run("m-1", "1")).await.expect_err("elsewhere").definite()
+    );
+    assert_eq!(script.actions().len(), sent, "neither was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_answers_for_each_instance_and_silence_is_no_success() {
+    let script = Script::new(|_, _| {
+        let answers = json!([
+            {"InstanceId": "i-1", "Code": 200, "PreviousStatus": "Running", "CurrentStatus": "Stopping"},
+            {"InstanceId": "i-2", "Code": "InvalidParameter.KMSKeyId.CMKNotEnabled", "Message": "disabled"},
+        ]);
+        (200, json!({"RequestId": "A-1", "InstanceResponses": {"InstanceResponse": answers}}))
+    });
+    let ids = ["i-1", "i-2", "i-3"].map(str::to_owned);
+    let outcomes = script.cloud.stop_instances(REGION, &ids, true).await.expect("an answer");
+    assert_eq!((&outcomes[0].after, &outcomes[0].result), (&Some(InstanceStatus::Stopping), &Ok(())));
+    let refused = outcomes[1].result.clone().expect_err("refused");
+    assert_eq!((refused.class, refused.request_id.as_deref()), (Class::KeyUnusable, Some("A-1")));
+    assert!(!outcomes[2].result.clone().expect_err("left out").definite());
+    let (action, asked) = script.asked().remove(0);
+    assert_eq!((action.as_str(), asked["BatchOptimization"].as_str()), ("StopInstances", "SuccessFirst"));
+    assert_eq!((asked["InstanceId.3"].as_str(), asked["ForceStop"].as_str()), ("i-3", "true"));
+    assert_eq!(asked["StoppedMode"], "KeepCharging");
+    assert!(script.cloud.start_instances(REGION, &[]).await.expect_err("none").definite());
+    let many: Vec<String> = (0..101).map(|number| format!("i-{number}")).collect();
+    assert!(script.cloud.start_instances(REGION, &many).await.expect_err("too many").definite());
+}
+
+#[tokio::test(start_paused = true)]
+async fn disks_are_listed_by_any_filter_to_the_last_page_and_never_by_none() {
+    let script = Script::new(|_, asked| {
+        let disk = |id: &str, of: &str| json!({"DiskId": id, "InstanceId": of});
+        let (list, next) = match (asked.get("InstanceId").map(String::as_str), asked.get("NextToken")) {
+            (Some("i-2"), _) => (vec![disk("d-9", "i-1")], ""),
+            (_, None) => (vec![disk("d-1", "i-1")], "more"),
+            (_, Some(_)) => (vec![disk("d-2", "i-1")], ""),
+        };
+        (200, json!({"Disks": {"Disk": list}, "NextToken": next}))
+    });
+    assert_eq!(script.cloud.disks_of_instance(REGION, "i-1").await.expect("a list").len(), 2);
+    let found = script.cloud.disks_where(REGION, &[("KMSKeyId", "key-1"), ("Status", "In_use")]).await;
+    assert_eq!(found.expect("a list").len(), 2);
+    assert_eq!(script.asked()[2].1["KMSKeyId"], "key-1");
+    let foreign = script.cloud.disks_of_instance(REGION, "i-2").await.expect_err("not filtered");
+    assert_eq!(foreign.code, local::REPLY_NOT_UNDERSTOOD);
+    for wrong in [&[][..], &[("KMSKeyId", "")], &[("NextToken", "x")]] {
+        assert!(script.cloud.disks_where(REGION, wrong).await.expect_err("everything").definite());
+    }
+}
