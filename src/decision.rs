@@ -34,6 +34,13 @@ pub trait Effect: Clone + Eq + Hash + fmt::Debug + Send + Sync {
     ///
     /// The engine performs these itself, as one compare-and-swap status write; `Kind::act` performs all the others.
     fn claim(&self) -> Option<Take>;
+    /// True for the effects whose whole doing is the status that the kind reports with them.
+    ///
+    /// The engine writes it by compare-and-swap on the version that was looked at and goes on with what the server answered:
+    /// the winner of such a write has, by winning it, read the object afresh.
+    fn records(&self) -> bool {
+        false
+    }
     /// What status says while the effect is under way.
     fn reason(&self) -> Reason;
     /// A short stable name for logs, spans and metric labels.

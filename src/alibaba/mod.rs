@@ -12,6 +12,7 @@
 mod codes;
 pub mod credentials;
 pub mod ecs;
+pub mod emergency;
 pub mod endpoint;
 pub mod error;
 pub mod facts;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use credentials::{Credentials, Source};
 pub use ecs::Created;
+pub use emergency::{Accepted, AttachedPolicy, StartProbe};
 pub use endpoint::Network;
 pub use error::{Class, Error};
 pub use facts::{Disk, DiskKind, DiskMapping, DiskStatus, Image, ImageStatus, Snapshot, SnapshotStatus};

@@ -9,6 +9,7 @@ pub mod apiserver;
 pub mod crds;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod lane;
 pub mod operator;
 pub mod output;
 pub mod run;

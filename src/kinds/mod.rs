@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
 use crate::engine::{self};
-use crate::kind::{Kind, World};
+use crate::kind::{Kind, Lane, World};
 
 pub mod encrypted_disk;
 pub mod encrypted_image;
@@ -19,6 +19,7 @@ mod laws;
 
 pub use encrypted_disk::EncryptedDisk;
 pub use encrypted_image::EncryptedImage;
+pub use key_revocation::KeyRevocation;
 
 /// Something that is done for every kind.
 pub trait Visitor {
@@ -35,10 +36,11 @@ macro_rules! kinds {
     };
 }
 
-kinds![EncryptedImage, EncryptedDisk];
+kinds![EncryptedImage, EncryptedDisk, KeyRevocation];
 
-/// Starts the controller of every kind; each ends after `shutdown` turns true and its passes have finished.
+/// Starts the controllers of the kinds of one lane; each ends after `shutdown` turns true and its passes have finished.
 pub fn start(
+    lane: Lane,
     world: Arc<World>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -46,6 +48,7 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     struct Starter {
+        lane: Lane,
         world: Arc<World>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
@@ -55,6 +58,9 @@ pub fn start(
     }
     impl Visitor for Starter {
         fn visit<K: Kind>(&mut self) {
+            if K::LANE != self.lane {
+                return;
+            }
             let name = format!("{} store", K::kind(&()));
             self.readiness.expect(&name);
             let (sender, complete) = tokio::sync::oneshot::channel();
@@ -78,7 +84,7 @@ pub fn start(
             ));
         }
     }
-    let mut starter = Starter { world, metrics, readiness, namespace, shutdown, tasks: JoinSet::new() };
+    let mut starter = Starter { lane, world, metrics, readiness, namespace, shutdown, tasks: JoinSet::new() };
     visit(&mut starter);
     starter.tasks
 }

@@ -186,6 +186,7 @@ impl Machine for DiskMachine {
         match desired {
             Desired::Absent { delete } => depart(*delete, observed),
             Desired::Present(wanted) if wanted.suspend => Decision::Blocked(Reason::Suspended),
+            Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
                 Pick::One(disk) => keep(wanted, observed, disk),
@@ -277,6 +278,10 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<DiskEffect> {
 /// Deletion: never a disk in use, never one that was adopted, and never done while a request may still create one.
 fn depart(delete: bool, observed: &Observed) -> Decision<DiskEffect> {
     if delete && let Some(disk) = observed.disks.iter().find(|disk| disk.own) {
+        // It may be evidence.
+        if observed.key.is_revoked() {
+            return Decision::Blocked(Reason::KeyRevoked);
+        }
         return match disk.state {
             DiskState::Creating => Decision::wait_seconds(Reason::Deleting),
             DiskState::InUse => Decision::Blocked(Reason::InUse),
@@ -407,6 +412,20 @@ mod tests {
     fn a_disk_whose_key_was_disabled_is_no_longer_ready() {
         let key = KeyFact::Unusable { id: "key-a".into(), reason: Reason::KeyDisabled };
         check(present(), Observed { key, ..with(disk("d-1")) }, Decision::Blocked(Reason::KeyDisabled));
+    }
+
+    #[test]
+    fn while_its_key_is_revoked_nothing_is_created_replaced_or_deleted() {
+        let key = || KeyFact::Unusable { id: "key-a".into(), reason: Reason::KeyRevoked };
+        let blocked = || Decision::Blocked(Reason::KeyRevoked);
+        check(present(), Observed { key: key(), ..nothing() }, blocked());
+        check(present(), Observed { key: key(), ..with(disk("d-1")) }, blocked());
+        let two = BTreeSet::from([disk("d-1"), disk("d-2")]);
+        check(present(), Observed { key: key(), disks: two, ..nothing() }, blocked());
+        let delete = || Desired::Absent { delete: true };
+        check(delete(), Observed { key: key(), ..with(disk("d-1")) }, blocked());
+        let kept = Desired::Absent { delete: false };
+        check(kept, Observed { key: key(), ..with(disk("d-1")) }, Decision::Settled);
     }
 
     #[test]

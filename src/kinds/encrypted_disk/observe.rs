@@ -26,7 +26,11 @@ pub async fn observe(object: &EncryptedDisk, desired: &Desired, world: &World) -
         Some(wanted) if !wanted.suspend => {
             world.key_fact(&wanted.region, &wanted.key, wanted.service_key, status.key_id.as_deref()).await?
         }
-        _ => KeyFact::Unasked,
+        Some(_) => KeyFact::Unasked,
+        None => {
+            let id = status.key_id.as_deref().or(object.spec.key.id.as_deref());
+            id.and_then(|id| world.revoked(&object.spec.region, id)).unwrap_or(KeyFact::Unasked)
+        }
     };
     let mut observed = Observed {
         key,

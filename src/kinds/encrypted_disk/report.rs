@@ -76,6 +76,10 @@ fn drifted(disk: &Disk) -> Option<Fact> {
 fn departure(observed: &Observed, decision: &Decision<DiskEffect>) -> String {
     let id = observed.disks.first().map(|disk| disk.id.as_str()).unwrap_or("of this object");
     match decision {
+        Decision::Blocked(Reason::KeyRevoked) => {
+            let key = observed.key.id().unwrap_or("of this object");
+            format!("Nothing is deleted while a KeyRevocation holds key {key}. See kubectl get keyrevocations.")
+        }
         Decision::Blocked(_) => format!("Disk {id} is in use and is not deleted. Detach it, or set deletionPolicy to Retain."),
         Decision::Wait(wait) if wait.reason == Reason::Settling => {
             "A creation whose answer was lost may still take effect; the object stays until that is ruled out.".to_owned()

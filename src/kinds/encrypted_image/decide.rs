@@ -201,6 +201,7 @@ impl Machine for ImageMachine {
                 depart(*delete_image, *delete_snapshots, observed)
             }
             Desired::Present(wanted) if wanted.suspend => Decision::Blocked(Reason::Suspended),
+            Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
                 Pick::One(copy) => keep(observed, copy),
@@ -289,6 +290,12 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<ImageEffect> {
 /// Deletion: half a copy is cancelled whatever the policy says, because half an image is no use to anybody.
 fn depart(delete_image: bool, delete_snapshots: bool, observed: &Observed) -> Decision<ImageEffect> {
     let own = || observed.copies.iter().filter(|copy| copy.own);
+    // What would be deleted may be evidence.
+    let doomed = own().any(|copy| delete_image || copy.state == CopyState::Copying)
+        || (delete_image && delete_snapshots && !observed.leftover_snapshots.is_empty());
+    if observed.key.is_revoked() && doomed {
+        return Decision::Blocked(Reason::KeyRevoked);
+    }
     if let Some(copy) = own().find(|copy| copy.state == CopyState::Copying) {
         return Decision::Do(ImageEffect::Cancel { id: copy.id.clone() });
     }

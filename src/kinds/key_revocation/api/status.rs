@@ -303,6 +303,9 @@ pub struct RefusedStop {
     /// The cloud's code.
     #[schemars(length(max = 128))]
     pub code: String,
+    /// True if it was to be stopped as if the power failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
 }
 
 /// The snapshots that were asked for before the cut.
