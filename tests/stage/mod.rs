@@ -288,7 +288,10 @@ impl Stage {
             kind: kind.into(),
             plural,
         };
-        Api::namespaced_with(self.client.clone(), "default", &resource)
+        match kind {
+            "KeyRevocation" => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), "default", &resource),
+        }
     }
 
     /// The object as it stands, or null.

@@ -412,7 +412,7 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
         if on {
             return Decision::Do(RevocationEffect::Cut);
         }
-    } else if on && observed.stage == Stage::Cut {
+    } else if on {
         return Decision::Do(RevocationEffect::Reassert);
     }
     if observed.switch == Switch::Missing {
@@ -455,7 +455,6 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
         Starts::Due => Decision::Do(RevocationEffect::Start),
         Starts::Moving => Decision::wait_seconds(Reason::Restoring),
         Starts::Refused => Decision::wait_patient(Reason::InstancesNotStarted),
-        Starts::None if !observed.calm => Decision::wait_seconds(Reason::Restoring),
         Starts::None => Decision::Settled,
     }
 }

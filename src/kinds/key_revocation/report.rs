@@ -193,6 +193,7 @@ impl Pen<'_> {
             }
             Decision::Do(RevocationEffect::Reassert) => {
                 self.status.reverts += 1;
+                self.status.timings.restored_at = None;
                 self.status.phase = Some(Phase::Revoking);
                 self.line("RevocationReverted", target, None, &observed.word);
             }
