@@ -6,6 +6,7 @@
 
 mod encrypted_disk;
 mod encrypted_image;
+mod key_revocation;
 mod lease;
 mod process;
 mod protocol;

@@ -415,20 +415,6 @@ mod tests {
     }
 
     #[test]
-    fn while_its_key_is_revoked_nothing_is_created_replaced_or_deleted() {
-        let key = || KeyFact::Unusable { id: "key-a".into(), reason: Reason::KeyRevoked };
-        let blocked = || Decision::Blocked(Reason::KeyRevoked);
-        check(present(), Observed { key: key(), ..nothing() }, blocked());
-        check(present(), Observed { key: key(), ..with(disk("d-1")) }, blocked());
-        let two = BTreeSet::from([disk("d-1"), disk("d-2")]);
-        check(present(), Observed { key: key(), disks: two, ..nothing() }, blocked());
-        let delete = || Desired::Absent { delete: true };
-        check(delete(), Observed { key: key(), ..with(disk("d-1")) }, blocked());
-        let kept = Desired::Absent { delete: false };
-        check(kept, Observed { key: key(), ..with(disk("d-1")) }, Decision::Settled);
-    }
-
-    #[test]
     fn sources_are_checked_before_any_creation() {
         let with_source = |source| Observed { source, ..nothing() };
         check(present(), with_source(SourceFact::Missing), Decision::Blocked(Reason::SourceNotFound));

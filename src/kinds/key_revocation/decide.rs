@@ -3,8 +3,6 @@
 //! Order: record the prior state, evidence if asked, stop calls if asked, cut, look who is hit, verify. Nothing here is
 //! irreversible: the only mutations are switching off, switching on, stopping, starting and taking snapshots.
 
-use std::sync::Arc;
-
 use super::blast::Blast;
 use super::promise;
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
@@ -115,7 +113,9 @@ pub struct Observed {
     /// True once a drill has run its time.
     pub drill_over: bool,
     /// True once no cut that another process began before the restoration can still arrive.
-    pub calm: bool,
+    pub aged: bool,
+    /// True once the record is closed: the prior state was seen to stand after that.
+    pub closed: bool,
     /// What this process did and status does not say yet.
     pub deeds: Vec<Deed>,
     /// A proof that instances under the key cannot start, or that they can; None if there is none to try on.
@@ -188,7 +188,7 @@ pub enum Inventory {
     /// Not there in time.
     Late,
     /// Here it is.
-    Done(Arc<Blast>),
+    Done(Box<Blast>),
 }
 
 /// A step before the cut.
@@ -435,7 +435,7 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
 /// Back to what was recorded, and to nothing else.
 fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     let Some(prior) = observed.prior else { return Decision::Blocked(Reason::NothingToRestore) };
-    if observed.stage == Stage::Restored && observed.calm {
+    if observed.stage == Stage::Restored && observed.closed {
         return Decision::Settled;
     }
     if observed.holder.is_some() {

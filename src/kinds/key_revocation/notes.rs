@@ -209,7 +209,7 @@ impl Notes {
             let Some(listing) = &note.listing else { return (Inventory::Unasked, None) };
             match &listing.found {
                 Some(found) if wish.accepts(found) => {
-                    (Inventory::Done(found.blast.clone()), found.probe.clone())
+                    (Inventory::Done(Box::new((*found.blast).clone())), found.probe.clone())
                 }
                 _ if listing.begun.elapsed() >= wish.patience => (Inventory::Late, None),
                 _ => (Inventory::Running, None),
@@ -314,10 +314,11 @@ mod tests {
             at: Instant::now(),
         };
         notes.list("u-1", found(false));
-        assert_eq!(look(wish), (Inventory::Done(blast.clone()), false));
+        let done = || Inventory::Done(Box::new((*blast).clone()));
+        assert_eq!(look(wish), (done(), false));
         assert_eq!(look(Wish { after_cut: true, ..wish }), (Inventory::Running, true));
         notes.list("u-1", found(true));
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(look(wish), (Inventory::Done(blast), true), "the old one serves meanwhile");
+        assert_eq!(look(wish), (done(), true), "the old one serves meanwhile");
     }
 }

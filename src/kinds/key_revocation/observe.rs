@@ -20,7 +20,7 @@ use crate::alibaba::{Cloud, KeyState};
 use crate::kind::{Fault, World};
 
 /// How long after a restoration a cut that another process had begun before may still arrive.
-const CALM: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_secs(60);
 
 /// Everything that `decide` needs to know.
 pub async fn observe(
@@ -34,7 +34,7 @@ pub async fn observe(
     let now = world.clock.now();
     let mut observed = remembered(object, &status, notes, uid, now);
     let Desired::Present(wanted) = desired else { return Ok(observed) };
-    if observed.stage == Stage::Restored && observed.calm {
+    if observed.stage == Stage::Restored && observed.closed {
         // The record is closed: what becomes of the key now is its owner's business.
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
         return Ok(observed);
@@ -111,7 +111,8 @@ fn remembered(
         starts: Starts::None,
         holder: None,
         drill_over: drill.is_some_and(|drill| passed(&status.timings.revoked_at, drill)),
-        calm: passed(&status.timings.restored_at, CALM),
+        aged: passed(&status.timings.restored_at, SETTLE),
+        closed: status.timings.closed_at.is_some(),
         deeds: notes.deeds(uid, &status.journal),
         probe: None,
         journal_intact: verified.is_ok() && continued,
@@ -244,7 +245,10 @@ async fn look_at_others(
         let prior = other.status.as_ref().and_then(|status| status.prior_state.as_ref());
         prior.map(|prior| prior.captured_at.0)
     });
-    let first = others.iter().find(|other| super::is_live(other));
+    // Also one that is restored, as long as a late cut of it may have made the state that is seen here.
+    let first = others
+        .iter()
+        .find(|other| other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_none()));
     if capturing && let Some(other) = first {
         let status = other.status.clone().unwrap_or_default();
         if let Some(prior) = status.prior_state {

@@ -10,7 +10,7 @@ pub fn holds(desired: &Desired, observed: &Observed) -> bool {
         Goal::Planned => matches!(&observed.inventory, Inventory::Done(blast) if blast.complete()),
         Goal::Revoked => observed.prior.is_some() && rejected(observed.switch),
         // Once it was given back and nothing of the revocation can arrive any more, what others do with it is theirs.
-        Goal::Restored if observed.stage == Stage::Restored && observed.calm => true,
+        Goal::Restored if observed.stage == Stage::Restored && observed.closed => true,
         Goal::Restored => observed.prior == Some(observed.switch) && observed.holder.is_none(),
     }
 }

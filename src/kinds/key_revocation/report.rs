@@ -194,6 +194,7 @@ impl Pen<'_> {
             Decision::Do(RevocationEffect::Reassert) => {
                 self.status.reverts += 1;
                 self.status.timings.restored_at = None;
+                self.status.timings.closed_at = None;
                 self.status.phase = Some(Phase::Revoking);
                 self.line("RevocationReverted", target, None, &observed.word);
             }
@@ -274,6 +275,13 @@ impl Pen<'_> {
                     self.status.phase = Some(Phase::Restored);
                     self.status.timings.restored_at = Some(self.now());
                     self.line("Restored", &object.spec.key_id, None, &observed.word);
+                }
+                if observed.stage == Stage::Restored
+                    && observed.aged
+                    && observed.prior == Some(observed.switch)
+                    && self.status.timings.closed_at.is_none()
+                {
+                    self.status.timings.closed_at = Some(self.now());
                 }
                 if observed.starts == Starts::None
                     && matches!(decision, Decision::Settled)

@@ -123,6 +123,10 @@ pub struct Timings {
     /// When the recorded state stood again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<MicroTime>,
+    /// When the record was closed: a minute after restoredAt the recorded state still stood, so that no late call of the revocation
+    /// can take it away any more. What becomes of the key from then on is its owner's business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<MicroTime>,
     /// Milliseconds from requestedAt to revokedAt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_to_revoke_ms: Option<i64>,

@@ -1,7 +1,5 @@
 //! The table of sentences that a KeyRevocation's decisions must satisfy.
 
-use std::sync::Arc;
-
 use super::super::blast::{Blast, InstanceHit};
 use super::*;
 
@@ -26,7 +24,8 @@ fn fresh() -> Observed {
         starts: Starts::None,
         holder: None,
         drill_over: false,
-        calm: false,
+        aged: false,
+        closed: false,
         deeds: Vec::new(),
         probe: None,
         journal_intact: true,
@@ -46,7 +45,7 @@ fn list(instances: usize) -> Inventory {
         let hit = InstanceHit { status: Some("Running".into()), ..InstanceHit::default() };
         (format!("i-{number}"), hit)
     };
-    Inventory::Done(Arc::new(Blast { instances: (0..instances).map(instance).collect(), ..Blast::default() }))
+    Inventory::Done(Box::new(Blast { instances: (0..instances).map(instance).collect(), ..Blast::default() }))
 }
 
 #[track_caller]
@@ -125,7 +124,7 @@ fn a_limit_and_a_digest_hold_until_they_are_met_and_a_late_list_does_not_meet_th
     let partial = Blast { missing: vec!["instances: denied".into()], ..Blast::default() };
     check(
         limited(),
-        with(Inventory::Done(Arc::new(partial))),
+        with(Inventory::Done(Box::new(partial))),
         Decision::wait_patient(Reason::InventoryIncomplete),
     );
     let digest = |text: String| Wanted { digest: Some(text), ..wanted(REVOKED) };
@@ -233,7 +232,7 @@ fn a_late_cut_is_undone_for_a_while_and_then_the_key_is_its_owners() {
     let restored = || wanted(Goal::Restored);
     let late = || recorded(Stage::Restored, Switch::On, Switch::Off);
     check(restored(), late(), Decision::Do(RevocationEffect::Return { on: true }));
-    check(restored(), Observed { calm: true, ..late() }, Decision::Settled);
+    check(restored(), Observed { closed: true, ..late() }, Decision::Settled);
 }
 
 #[test]
@@ -275,7 +274,7 @@ fn settled_means_that_the_promise_holds_for_every_view_of_the_world() {
                             prior: (stage != Stage::Fresh).then_some(prior),
                             inventory: if flags & 1 == 0 { list(1) } else { Inventory::Late },
                             holder: (flags & 2 != 0).then(|| "other".to_owned()),
-                            calm: flags & 4 != 0,
+                            closed: flags & 4 != 0,
                             drill_over: flags & 8 != 0,
                             stage,
                             switch,

@@ -1,7 +1,5 @@
 //! What status says of a step, of the stops and of the checks.
 
-use std::sync::Arc;
-
 use serde_json::json;
 
 use super::super::api::KeyRevocation;
@@ -39,7 +37,8 @@ fn observed(stage: Stage, switch: Switch) -> Observed {
         starts: Starts::None,
         holder: None,
         drill_over: false,
-        calm: false,
+        aged: false,
+        closed: false,
         deeds: Vec::new(),
         probe: None,
         journal_intact: true,
@@ -54,7 +53,7 @@ fn list(instances: &[(&str, &str)]) -> Inventory {
     let hit = |(id, status): &(&str, &str)| {
         ((*id).to_owned(), InstanceHit { status: Some((*status).to_owned()), ..InstanceHit::default() })
     };
-    Inventory::Done(Arc::new(Blast { instances: instances.iter().map(hit).collect(), ..Blast::default() }))
+    Inventory::Done(Box::new(Blast { instances: instances.iter().map(hit).collect(), ..Blast::default() }))
 }
 
 fn told(wanted: &Wanted, observed: &Observed, status: KeyRevocationStatus) -> Report<KeyRevocationStatus> {
