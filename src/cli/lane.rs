@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::{Client, Config};
+use kube::Config;
 use tokio::sync::watch;
 
+use super::client;
 use crate::alibaba::Cloud;
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
@@ -44,7 +45,7 @@ impl EmergencyLane {
     }
 
     async fn run(self, mut stop: watch::Receiver<bool>) {
-        let kube = match Client::try_from(self.kube) {
+        let kube = match client::connect(self.kube) {
             Ok(kube) => kube,
             Err(error) => {
                 tracing::error!("the emergency lane has no client of the cluster: {error}");

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 pub mod apiserver;
+pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
 pub mod dev;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kube::Client;
 use tokio::sync::watch;
 
+use super::client;
 use super::operator::{Operator, metrics_text};
 use super::output;
 use crate::alibaba::{self, Cloud, Network, Source};
@@ -74,7 +74,7 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     // One layer retries, the reconciler; the client's own would repeat creations for minutes inside one call.
     config.default_retry = false;
     let emergency_kube = config.clone();
-    let kube = Client::try_from(config).map_err(|error| {
+    let kube = client::connect(config).map_err(|error| {
         output::fail("the Kubernetes client cannot be set up", &error, "Check the kubeconfig.")
     })?;
     let health_listener = output::listen(args.health_addr, "--health-addr").await?;

@@ -193,8 +193,9 @@ impl World {
         match decision {
             Decision::Do(effect @ (RevocationEffect::Cut | RevocationEffect::Return { .. })) => {
                 let on = effect == RevocationEffect::Return { on: true };
-                // Read afresh: the spec must be the one that was decided on.
-                let fresh = state.objects[object].goal == seen.goal;
+                // Read afresh: what is asked for, and how far it has come, must be what was decided on.
+                let now = &state.objects[object];
+                let fresh = (now.goal, now.stage) == (seen.goal, seen.stage);
                 if !fresh && self.flaw != Flaw::TrustsOldLooks {
                     return;
                 }
@@ -214,7 +215,9 @@ impl World {
                 next.stage = Stage::Cutting;
             }
             Decision::Do(RevocationEffect::Reassert) => next.stage = Stage::Cutting,
-            Decision::Do(RevocationEffect::BeginRestore) => next.stage = Stage::Restoring,
+            Decision::Do(RevocationEffect::BeginRestore) => {
+                (next.stage, next.aged) = (Stage::Restoring, false);
+            }
             Decision::Settled if seen.goal == Goal::Restored && seen.stage != Stage::Restored => {
                 next.stage = Stage::Restored;
                 next.closed = self.flaw == Flaw::NeverLooksBack;
@@ -312,11 +315,10 @@ impl Model for World {
             if object.goal == Goal::Revoked && object.prior.is_some() {
                 actions.push(Action::Restore(index));
             }
-            let under_way = state.flights.iter().any(|(of, _)| *of == index)
-                || state.processes.iter().any(|process| {
-                    matches!(process,
-                    Process::Looked { object, .. } | Process::Decided { object, .. } if *object == index)
-                });
+            // A look is too short to outlast the minute that begins anew with each deviation.
+            let looking = |process: &Process| matches!(process, Process::Looked { key, .. } if Some(*key) != object.prior);
+            let under_way =
+                state.flights.iter().any(|(of, _)| *of == index) || state.processes.iter().any(looking);
             if object.stage == Stage::Restored && !object.aged && !under_way {
                 actions.push(Action::Age(index));
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::watch;
 
+use super::client::connect;
 use super::operator::Operator;
 use super::{apiserver, output};
 use crate::alibaba::{self, Cloud, Credentials, Source};
@@ -160,7 +161,7 @@ fn client(address: SocketAddr) -> Result<(kube::Config, Client), ExitCode> {
         .map_err(|error| output::fail("the address is no URL", &error, "Choose 127.0.0.1 with --listen."))?;
     let mut config = kube::Config::new(uri);
     config.default_retry = false;
-    let client = Client::try_from(config.clone()).map_err(|error| {
+    let client = connect(config.clone()).map_err(|error| {
         output::fail("the Kubernetes client cannot be set up", &error, "Please report this.")
     })?;
     Ok((config, client))

@@ -69,11 +69,14 @@ async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Resul
     let api: Api<KeyRevocation> = Api::all(world.kube.clone());
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let found = world.read(api.get_opt(name)).await?;
+    let phase = |object: &KeyRevocation| object.status.as_ref().and_then(|status| status.phase);
     let same = found.is_some_and(|fresh| {
         fresh.metadata.uid == object.metadata.uid
             && fresh.metadata.generation == object.metadata.generation
             && fresh.metadata.deletion_timestamp.is_none()
             && (goal == Goal::Restored || super::is_live(&fresh))
+            // Another replica may have come further meanwhile; what was decided then belongs to an earlier step.
+            && phase(&fresh) == phase(object)
     });
     match same {
         true => Ok(()),

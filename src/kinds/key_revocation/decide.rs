@@ -444,7 +444,8 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.switch != prior {
         return match promise::way_back(prior, observed.switch) {
             Err(reason) => Decision::Blocked(reason),
-            Ok(_) if observed.stage < Stage::Restoring => Decision::Do(RevocationEffect::BeginRestore),
+            // Also when a late cut is found after the restoration: the minute of looking back then begins anew.
+            Ok(_) if observed.stage != Stage::Restoring => Decision::Do(RevocationEffect::BeginRestore),
             Ok(on) => Decision::Do(RevocationEffect::Return { on }),
         };
     }

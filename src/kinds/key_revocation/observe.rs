@@ -22,6 +22,9 @@ use crate::kind::{Fault, World};
 /// How long after a restoration a cut that another process had begun before may still arrive.
 const SETTLE: Duration = Duration::from_secs(60);
 
+/// How much time may lie between the reading of the key and that of the other revocations: less than any of them needs to close.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+
 /// Everything that `decide` needs to know.
 pub async fn observe(
     object: &KeyRevocation,
@@ -39,9 +42,15 @@ pub async fn observe(
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
         return Ok(observed);
     }
+    let began = tokio::time::Instant::now();
     look_at_switch(object, wanted, &world.cloud, &mut observed).await?;
     let goal = promise::goal(wanted, &observed);
     look_at_others(object, wanted, goal, world, &mut observed).await?;
+    if began.elapsed() > LOOK_MAX {
+        return Err(Fault::conflict(
+            "the look took so long that its parts do not belong together; looking again",
+        ));
+    }
     if goal == Goal::Restored {
         look_at_starts(object, &status, world, notes, &mut observed).await?;
         return Ok(observed);

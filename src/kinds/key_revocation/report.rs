@@ -201,6 +201,7 @@ impl Pen<'_> {
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
                 self.status.phase = Some(Phase::Restoring);
+                self.status.timings.restored_at = None;
                 let prior = self.status.prior_state.as_ref().map(|prior| prior.key_state.clone());
                 self.line("BeginRestore", target, None, &prior.unwrap_or_default());
             }

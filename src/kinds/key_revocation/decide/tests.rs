@@ -231,7 +231,7 @@ fn instances_are_started_after_the_key_is_back() {
 fn a_late_cut_is_undone_for_a_while_and_then_the_key_is_its_owners() {
     let restored = || wanted(Goal::Restored);
     let late = || recorded(Stage::Restored, Switch::On, Switch::Off);
-    check(restored(), late(), Decision::Do(RevocationEffect::Return { on: true }));
+    check(restored(), late(), Decision::Do(RevocationEffect::BeginRestore));
     check(restored(), Observed { closed: true, ..late() }, Decision::Settled);
 }
 
