@@ -27,6 +27,7 @@ struct Note {
     listing: Option<Listing>,
     end: Option<(i64, String)>,
     asked_at: Option<jiff::Timestamp>,
+    on: Option<Instant>,
     stops_answered: Option<i64>,
     evidence_taken: bool,
     published: Option<Published>,
@@ -135,6 +136,18 @@ impl Notes {
     /// When this process first saw that the revocation was asked for.
     pub fn asked_at(&self, uid: &str, now: jiff::Timestamp) -> jiff::Timestamp {
         self.with(uid, |note| *note.asked_at.get_or_insert(now))
+    }
+
+    /// The switch was read to be on; None takes the reading back.
+    pub fn saw_on(&self, uid: &str, at: Option<Instant>) {
+        self.with(uid, |note| note.on = at);
+    }
+
+    /// True if the switch was read to be on a moment ago.
+    pub fn just_on(&self, uid: &str) -> bool {
+        /// Longer than a write of status takes.
+        const MOMENT: Duration = Duration::from_secs(2);
+        self.with(uid, |note| note.on.is_some_and(|at| at.elapsed() < MOMENT))
     }
 
     /// The stop calls that were allowed at that time were answered, or ran out of time.

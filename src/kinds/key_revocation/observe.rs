@@ -43,7 +43,15 @@ pub async fn observe(
         return Ok(observed);
     }
     let began = tokio::time::Instant::now();
-    look_at_switch(object, wanted, &world.cloud, &mut observed).await?;
+    if observed.stage == Stage::Cutting && world.fresh.holds(object) && notes.just_on(uid) {
+        // The record was won a moment after the switch was read to be on. Reading it again would only delay the cut, which does
+        // no harm if somebody else has been faster.
+        observed.switch = Switch::On;
+    } else {
+        look_at_switch(object, wanted, &world.cloud, &mut observed).await?;
+    }
+    let saw_on = observed.stage == Stage::Fresh && observed.switch == Switch::On;
+    notes.saw_on(uid, saw_on.then_some(began));
     let goal = promise::goal(wanted, &observed);
     look_at_others(object, wanted, goal, world, &mut observed).await?;
     if began.elapsed() > LOOK_MAX {
