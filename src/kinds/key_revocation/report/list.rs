@@ -170,7 +170,7 @@ mod tests {
         };
         let instance = |number: usize| {
             let node = (number == disks - 1).then(|| "node".to_owned());
-            let status = Some(if number % 3 == 0 { "Stopped" } else { "Running" }.to_owned());
+            let status = Some(if number.is_multiple_of(3) { "Stopped" } else { "Running" }.to_owned());
             (format!("i-{number:06}"), InstanceHit { status, node, wish: None })
         };
         Blast {
