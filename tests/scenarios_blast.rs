@@ -11,12 +11,14 @@ mod stage;
 use revocation::{DB, cloud_key, instance, phase, revocation, revoke, with};
 use stage::{KEY, Stage, condition};
 
-async fn create<K>(api: Api<K>, object: Value)
+/// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
+async fn create<K>(api: Api<K>, object: Value) -> String
 where
-    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let object = serde_json::from_value(object).expect("it fits the type");
-    api.create(&PostParams::default(), &object).await.expect("it is accepted");
+    let created = api.create(&PostParams::default(), &object).await.expect("it is accepted");
+    created.meta().uid.clone().expect("a uid")
 }
 
 async fn namespace(stage: &Stage, name: &str) {
@@ -43,21 +45,34 @@ async fn workloads(stage: &Stage) {
     {
         create::<k8s_openapi::api::core::v1::PersistentVolume>(Api::all(client()), body).await;
     }
-    let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "0", "controller": true}]);
+    let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
     let template =
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let set = json!({"metadata": {"name": "web-1", "ownerReferences": owner("Deployment", "web")},
-        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
-    create::<k8s_openapi::api::apps::v1::ReplicaSet>(Api::namespaced(client(), "payments"), set).await;
+    let sets = |name: &str, owners: Value| {
+        json!({"metadata": {"name": name, "ownerReferences": owners}, "spec": {"serviceName": name,
+            "selector": {"matchLabels": {"a": "b"}}, "template": template}})
+    };
+    let plain = |name: &str| {
+        let mut body = sets(name, json!([]));
+        body["spec"].as_object_mut().expect("an object").remove("serviceName");
+        body
+    };
+    use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+    let web = create::<Deployment>(Api::namespaced(client(), "payments"), plain("web")).await;
+    let mut set = plain("web-1");
+    set["metadata"]["ownerReferences"] = owner("Deployment", "web", &web);
+    let web_1 = create::<ReplicaSet>(Api::namespaced(client(), "payments"), set).await;
+    let db = create::<StatefulSet>(Api::namespaced(client(), "payments"), sets("db", json!([]))).await;
+    let idle = create::<StatefulSet>(Api::namespaced(client(), "payments"), sets("idle", json!([]))).await;
     let pod = |name: &str, claim: &str, owner: Value| {
         json!({"metadata": {"name": name, "ownerReferences": owner}, "spec": {
             "containers": [{"name": "c", "image": "i"}],
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}})
     };
     for body in [
-        pod("web-1-x", "ledger", owner("ReplicaSet", "web-1")),
-        pod("db-0", "old", owner("StatefulSet", "db")),
-        pod("idle-0", "free", owner("StatefulSet", "idle")),
+        pod("web-1-x", "ledger", owner("ReplicaSet", "web-1", &web_1)),
+        pod("db-0", "old", owner("StatefulSet", "db", &db)),
+        pod("idle-0", "free", owner("StatefulSet", "idle", &idle)),
     ] {
         create::<k8s_openapi::api::core::v1::Pod>(Api::namespaced(client(), "payments"), body).await;
     }
