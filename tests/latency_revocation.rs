@@ -35,7 +35,7 @@ struct Times {
 
 impl Times {
     fn first_arrival(&self, key: &str) -> Option<Instant> {
-        self.arrived.lock().unwrap().iter().find(|(name, _)| name == key).map(|(_, at)| *at)
+        self.arrived.lock().expect("nobody panicked").iter().find(|(name, _)| name == key).map(|(_, at)| *at)
     }
 }
 
@@ -80,7 +80,7 @@ impl Servers {
                     request.headers().get("x-name").and_then(|name| name.to_str().ok()).map(str::to_owned);
                 let response: Response = next.run(request).await;
                 if let Some(name) = marked.filter(|_| response.status().is_success()) {
-                    clock.accepted.lock().unwrap().insert(name, Instant::now());
+                    clock.accepted.lock().expect("nobody panicked").insert(name, Instant::now());
                 }
                 response
             }
@@ -96,7 +96,7 @@ impl Servers {
                     let at = Instant::now();
                     let query = request.uri().query().unwrap_or_default().to_owned();
                     let key = if query.contains(ORACLE_KEY) { ORACLE_KEY } else { KEY };
-                    clock.arrived.lock().unwrap().push((key.to_owned(), at));
+                    clock.arrived.lock().expect("nobody panicked").push((key.to_owned(), at));
                 }
                 next.run(request).await
             }
@@ -180,7 +180,7 @@ impl Servers {
             tokio::time::sleep(Duration::from_millis(2)).await;
         };
         let accepted = loop {
-            if let Some(at) = self.times.accepted.lock().unwrap().get(name) {
+            if let Some(at) = self.times.accepted.lock().expect("nobody panicked").get(name) {
                 break *at;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -190,7 +190,7 @@ impl Servers {
     }
 
     async fn operator_once(&self, name: &str) -> f64 {
-        self.times.arrived.lock().unwrap().clear();
+        self.times.arrived.lock().expect("nobody panicked").clear();
         let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": {"name": name},
             "spec": {"region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked",
                 "reason": "a measured rehearsal", "requestedBy": "alice"}});
@@ -217,7 +217,7 @@ impl Servers {
     }
 
     async fn oracle_once(&self, name: &str) -> f64 {
-        self.times.arrived.lock().unwrap().clear();
+        self.times.arrived.lock().expect("nobody panicked").clear();
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         self.create("/api/v1/namespaces/default/configmaps", name, &body).await;
         self.measured(ORACLE_KEY, name).await
