@@ -40,10 +40,11 @@ pub trait Effect: Clone + Eq + Hash + fmt::Debug + Send + Sync {
     fn role(&self) -> Option<&'static str> {
         None
     }
-    /// True for the effects that only write down what is about to be done, so that a crash cannot forget it.
+    /// True for the effects whose whole doing is the status that the kind reports with them.
     ///
-    /// The engine performs these itself, as one compare-and-swap write of the report, and looks again.
-    fn notes(&self) -> bool {
+    /// The engine writes it by compare-and-swap on the version that was looked at and goes on with what the server answered:
+    /// the winner of such a write has, by winning it, read the object afresh.
+    fn records(&self) -> bool {
         false
     }
     /// What status says while the effect is under way.

@@ -21,15 +21,19 @@ use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANN
 pub mod accounts;
 pub mod claims;
 pub mod fault;
+pub mod fresh;
 pub mod key;
 pub mod owner;
 pub mod reference;
+pub mod revocations;
 
 pub use accounts::{Accounts, Obstacle};
 pub use claims::Claims;
 pub use fault::{Fault, FaultClass};
+pub use fresh::Fresh;
 pub use owner::Owner;
 pub use reference::Reference;
+pub use revocations::Revocations;
 
 /// The desired, observed and effect types of a kind.
 pub type DesiredOf<K> = <<K as Kind>::Machine as Machine>::Desired;
@@ -56,6 +60,8 @@ pub trait Kind:
     type Status: KindStatus;
     /// What the objects of this kind share inside one process, for example a queue.
     type Shared: Default + Send + Sync + 'static;
+    /// Whether the kind waits for the lease like all others, or runs in every replica, apart from everything else.
+    const LANE: Lane = Lane::Ordinary;
 
     /// Everything in the cluster that is of this kind, or in one namespace.
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
@@ -101,6 +107,36 @@ pub trait Kind:
         decision: &Decision<EffectOf<Self>>,
         now: jiff::Timestamp,
     ) -> Report<Self::Status>;
+    /// The reason of Ready once the promise holds.
+    fn settled(&self, _desired: &DesiredOf<Self>, _observed: &ObservedOf<Self>) -> Reason {
+        Reason::Available
+    }
+    /// True if the object must not vanish before the operator has let go of it. It comes before the first effect, except for
+    /// kinds whose deletion undoes nothing and whose first effect cannot wait for another write.
+    fn wants_finalizer(&self, decision: &Decision<EffectOf<Self>>) -> bool {
+        let made = self.status().is_some_and(|status| status.shared().intent.is_some());
+        made || matches!(decision, Decision::Do(_))
+    }
+    /// True if the object's resource is under this key, so that it must be looked at when the key is revoked.
+    fn under_key(&self, _region: &str, _key_id: &str) -> bool {
+        false
+    }
+    /// Told of every event of the kind's watch, before any pass sees it.
+    fn notice(_event: &kube::runtime::watcher::Event<Self>, _world: &World) {}
+    /// Runs beside the passes for as long as they do, for example to keep connections warm.
+    fn companion(_world: &World, _shared: &Self::Shared) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+}
+
+/// What a kind waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The lease, and its turn.
+    Ordinary,
+    /// Nothing: every replica runs it from the start, with clients, threads and shares of quotas of its own. Everything that
+    /// such a kind does must be harmless when all replicas do it at once.
+    Emergency,
 }
 
 /// A status of which the engine can read and write the shared part.
@@ -174,6 +210,10 @@ pub struct World {
     pub clock: Clock,
     /// What this process knows of its own sends.
     pub claims: Arc<Claims>,
+    /// The keys that are revoked; the lanes share it.
+    pub revocations: Arc<Revocations>,
+    /// Which versions of objects this process has just had from the API server itself.
+    pub fresh: Arc<Fresh>,
     /// Figures and names that hold for the whole process.
     pub settings: Settings,
 }
@@ -199,10 +239,13 @@ impl World {
 pub struct Settings {
     /// uid of the kube-system namespace: tells clusters apart in tags and tokens.
     pub cluster: String,
+    /// The operator's own namespace: the only one in which it writes anything but its kinds and Events, and where the Secrets
+    /// of accounts are.
+    pub namespace: String,
     /// Name of this process in Events and Leases.
     pub identity: String,
-    /// The operator's own namespace, where the Secrets of accounts are.
-    pub namespace: String,
+    /// The region that is likely to be asked for; its connections are kept open before anybody needs them.
+    pub home_region: Option<String>,
     /// How long after its compare-and-swap a claim may still be used to send.
     pub send_window: std::time::Duration,
     /// How long after the last possible send an empty lookup proves absence: send window, call time-out, validity of a
@@ -215,11 +258,10 @@ pub struct Settings {
 impl Settings {
     /// 5 min to send; 30 s each for a call, a renewal of credentials and the call again; 15 min validity of a signature
     /// (ACS3 page); 5 min for lags and skew.
-    pub fn standard(cluster: String, identity: String) -> Settings {
+    pub fn standard(cluster: String, namespace: String, identity: String) -> Settings {
         let send_window = std::time::Duration::from_secs(5 * 60);
         let settle = send_window + std::time::Duration::from_secs(3 * 30 + 15 * 60 + 5 * 60);
-        let namespace = "ecskms-system".to_owned();
-        Settings { cluster, identity, namespace, send_window, settle, tempo: 1.0 }
+        Settings { cluster, namespace, identity, home_region: None, send_window, settle, tempo: 1.0 }
     }
 }
 

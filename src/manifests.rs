@@ -72,11 +72,16 @@ pub fn operator_role() -> ClusterRole {
         rule(GROUP, status, &["patch"]),
         rule("events.k8s.io", vec!["events".to_owned()], &["create", "patch"]),
         rule("", vec!["namespaces".to_owned()], &["get"]),
+        // Who is hit when a key is lost: volume, claim, pod, owner; and which instances are nodes of this cluster.
+        rule("", vec!["nodes".to_owned(), "persistentvolumes".to_owned(), "pods".to_owned()], &["list"]),
+        rule("apps", vec!["replicasets".to_owned()], &["get"]),
+        rule("batch", vec!["jobs".to_owned()], &["get"]),
     ];
     ClusterRole { metadata: metadata(NAME, labels()), rules: Some(rules), aggregation_rule: None }
 }
 
-/// What the operator may do in its own namespace only: elect a leader. RBAC cannot bind a creation to a name.
+/// What the operator may do in its own namespace only: elect a leader, and write the reports of revocations. RBAC cannot bind a
+/// creation to a name.
 pub fn election_role() -> Role {
     let leases = || vec!["leases".to_owned()];
     let rules = vec![
@@ -85,6 +90,7 @@ pub fn election_role() -> Role {
             resource_names: Some(vec![LEASE_NAME.to_owned()]),
             ..rule("coordination.k8s.io", leases(), &["get", "update"])
         },
+        rule("", vec!["configmaps".to_owned()], &["create", "patch"]),
     ];
     let metadata = ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(ELECTION_ROLE, labels()) };
     Role { metadata, rules: Some(rules) }

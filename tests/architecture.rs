@@ -54,14 +54,14 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "brain",
-        modules: &["kinds::*::decide", "kinds::*::promise"],
+        modules: &["kinds::*::decide", "kinds::*::promise", "kinds::*::blast"],
         may: &["decision"],
         never: IMPURE,
         reason: "a function of two values cannot depend on what it cannot name; models run these files",
     },
     Room {
         name: "face",
-        modules: &["kinds::*::api", "kinds::*::report", "kinds::*::request"],
+        modules: &["kinds::*::api", "kinds::*::report", "kinds::*::request", "kinds::*::journal"],
         may: &["decision", "resource", "brain", "kind"],
         never: &[
             "tokio",

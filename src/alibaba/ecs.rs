@@ -220,7 +220,7 @@ impl Cloud {
     }
 
     /// Every page of DescribeImages, which counts pages and has no tokens.
-    async fn images(&self, region: &str, filter: Parameters) -> Result<Vec<Image>, Error> {
+    pub(super) async fn images(&self, region: &str, filter: Parameters) -> Result<Vec<Image>, Error> {
         const ACTION: &str = "DescribeImages";
         let mut images = Vec::new();
         for page in 1..=PAGES_MAX {

@@ -53,18 +53,21 @@ impl Cloud {
         const ACTION: &str = "DescribeKey";
         check_region(Service::Kms, ACTION, region)?;
         check_key(ACTION, key_id_or_alias)?;
-        let read = async {
-            let parameters = parameters([("KeyId", key_id_or_alias)]);
-            match self.call(Service::Kms, region, ACTION, parameters).await {
-                Ok(reply) => {
-                    let reply = Fields::new(&reply.value, Service::Kms, ACTION);
-                    Key::read(reply.inner("KeyMetadata")?, key_id_or_alias).map(Some)
-                }
-                Err(error) if is_absence(&error) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
+        let read = self.read_key(region, key_id_or_alias);
         self.keys().get((region.to_owned(), key_id_or_alias.to_owned()), read).await
+    }
+
+    /// Asks the cloud; the caller has checked the parameters.
+    pub(super) async fn read_key(&self, region: &str, named: &str) -> Result<Option<Key>, Error> {
+        const ACTION: &str = "DescribeKey";
+        match self.call(Service::Kms, region, ACTION, parameters([("KeyId", named)])).await {
+            Ok(reply) => {
+                let reply = Fields::new(&reply.value, Service::Kms, ACTION);
+                Key::read(reply.inner("KeyMetadata")?, named).map(Some)
+            }
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

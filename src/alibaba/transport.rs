@@ -16,13 +16,15 @@ use serde_json::Value;
 
 use super::credentials::Credentials;
 use super::error::{Error, Refusal, local};
-use super::request::Request;
+use super::request::{Request, Service};
 use super::sign::{self, Stamp};
 
 /// How long a connection may take to open.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take in total, its reply included.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for KMS in the lane that revokes keys: a lost answer must not cost half a minute, and its calls may be repeated.
+pub const URGENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept. Servers close idle ones too, and a request that meets such an end is
 /// ambiguous, so this side closes first.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -113,6 +115,7 @@ pub(crate) struct Reply {
 pub(crate) struct Transport {
     carrier: Carrier,
     clock: Clock,
+    kms_timeout: Duration,
 }
 
 #[derive(Clone)]
@@ -134,15 +137,20 @@ struct Raw {
 }
 
 impl Transport {
-    /// Builds the client; `bypass_proxy` ignores the proxy of the environment.
+    /// Builds the client; `bypass_proxy` ignores the proxy of the environment. KMS has `kms_timeout` for a reply.
     ///
     /// Errors: class Defect, `Local.Client`, if this machine offers no usable TLS roots.
-    pub(crate) fn new(wire: Wire, clock: Clock, bypass_proxy: bool) -> Result<Transport, Error> {
+    pub(crate) fn new(
+        wire: Wire,
+        clock: Clock,
+        bypass_proxy: bool,
+        kms_timeout: Duration,
+    ) -> Result<Transport, Error> {
         let carrier = match wire {
             Wire::Network => Carrier::Network { client: client(bypass_proxy)?, direct: client(true)? },
             Wire::InProcess(handler) => Carrier::InProcess(handler),
         };
-        Ok(Transport { carrier, clock })
+        Ok(Transport { carrier, clock, kms_timeout })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -167,8 +175,9 @@ impl Transport {
                 Carrier::InProcess(handler) => in_process(handler, message, request).await,
             }
         };
-        let raw = tokio::time::timeout(TOTAL_TIMEOUT, exchange).await.unwrap_or_else(|_| {
-            Err(failure(request, local::TIMEOUT, &format!("no complete reply within {TOTAL_TIMEOUT:?}")))
+        let limit = if request.service == Service::Kms { self.kms_timeout } else { TOTAL_TIMEOUT };
+        let raw = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+            Err(failure(request, local::TIMEOUT, &format!("no complete reply within {limit:?}")))
         })?;
         interpret(request, credentials, raw)
     }
@@ -449,9 +458,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reply_that_never_comes_is_an_ambiguous_timeout() {
         let handler: Handler = Arc::new(|_| Box::pin(std::future::pending()));
-        let transport =
-            Transport::new(Wire::InProcess(handler), Clock::runtime(Timestamp::UNIX_EPOCH), false)
-                .expect("built");
+        let transport = Transport::new(
+            Wire::InProcess(handler),
+            Clock::runtime(Timestamp::UNIX_EPOCH),
+            false,
+            TOTAL_TIMEOUT,
+        )
+        .expect("built");
         let endpoint = Url::parse("http://127.0.0.1:1/").expect("an address");
         let began = tokio::time::Instant::now();
         let error = transport

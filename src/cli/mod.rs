@@ -6,9 +6,11 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 pub mod apiserver;
+pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod lane;
 pub mod operator;
 pub mod output;
 pub mod run;

@@ -8,12 +8,13 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
+use super::lane::EmergencyLane;
 use super::output;
 use crate::alibaba::Cloud;
 use crate::engine::health::Readiness;
 use crate::engine::lease::Elector;
 use crate::engine::metrics::Metrics;
-use crate::kind::{Clock, Settings, World};
+use crate::kind::{Clock, Fresh, Lane, Revocations, Settings, World};
 use crate::kinds;
 use crate::manifests::LEASE_NAME;
 
@@ -26,13 +27,19 @@ pub struct Operator {
     pub kube: Client,
     /// Client of the cloud.
     pub cloud: Cloud,
+    /// How the emergency lane reaches the cluster, with a client of its own.
+    pub emergency_kube: kube::Config,
+    /// The emergency lane's own client of the cloud.
+    pub emergency_cloud: Cloud,
+    /// The region whose connections the emergency lane keeps open before anybody needs them.
+    pub home_region: Option<String>,
     /// Name of this process.
     pub identity: String,
     /// How much faster than real the cloud lives.
     pub tempo: f64,
     /// Only this namespace, or all.
     pub namespace: Option<String>,
-    /// The operator's own namespace: of its Lease, and of the Secrets of accounts.
+    /// The operator's own namespace: of its Lease, of the Secrets of accounts, and of the reports of revocations.
     pub own_namespace: String,
     /// True if there is to be an election.
     pub election: bool,
@@ -48,9 +55,40 @@ impl Operator {
         self.readiness.expect("Kubernetes API");
         let Some(cluster) = self.cluster_id(stop.clone()).await else { return ExitCode::SUCCESS };
         self.readiness.done("Kubernetes API");
+        let revocations = Arc::<Revocations>::default();
+        let settings = self.settings(cluster);
+        let lane = EmergencyLane {
+            kube: self.emergency_kube.clone(),
+            cloud: self.emergency_cloud.clone(),
+            revocations: revocations.clone(),
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            settings: settings.clone(),
+        };
+        // Before the election and whoever wins it: a key must be lost although nobody leads.
+        let thread = match lane.start(stop.clone()) {
+            Ok(thread) => thread,
+            Err(error) => {
+                return output::fail("the emergency lane cannot start", &error, "Are threads used up?");
+            }
+        };
+        let code = self.lead(&settings, revocations, stop).await;
+        if code == ExitCode::SUCCESS {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        code
+    }
+
+    /// Waits for the lease, if there is to be an election, and works as long as it is held.
+    async fn lead(
+        &self,
+        settings: &Settings,
+        revocations: Arc<Revocations>,
+        stop: watch::Receiver<bool>,
+    ) -> ExitCode {
         if !self.election {
             self.metrics.set_leader(true);
-            self.work(cluster, stop).await;
+            self.work(settings, revocations, stop).await;
             return ExitCode::SUCCESS;
         }
         let mut elector = Elector::new(self.kube.clone(), &self.own_namespace, LEASE_NAME, &self.identity);
@@ -61,7 +99,7 @@ impl Operator {
         tracing::info!(identity = self.identity, "this process leads");
         self.metrics.set_leader(true);
         let (end, ended) = watch::channel(false);
-        let work = self.work(cluster, either(stop.clone(), ended));
+        let work = self.work(settings, revocations, either(stop.clone(), ended));
         let mut work = std::pin::pin!(work);
         tokio::select! {
             () = &mut work => {}
@@ -97,21 +135,31 @@ impl Operator {
         }
     }
 
-    async fn work(&self, cluster: String, stop: watch::Receiver<bool>) {
-        let mut settings = Settings::standard(cluster, self.identity.clone());
-        settings.tempo = self.tempo;
-        settings.namespace.clone_from(&self.own_namespace);
+    fn settings(&self, cluster: String) -> Settings {
+        let settings = Settings::standard(cluster, self.own_namespace.clone(), self.identity.clone());
+        Settings { tempo: self.tempo, home_region: self.home_region.clone(), ..settings }
+    }
+
+    async fn work(&self, settings: &Settings, revocations: Arc<Revocations>, stop: watch::Receiver<bool>) {
         let world = Arc::new(World {
             kube: self.kube.clone(),
             cloud: self.cloud.clone(),
             clock: Clock::System,
             accounts: kinds::accounts(),
             claims: Arc::default(),
-            settings,
+            revocations,
+            fresh: Arc::<Fresh>::default(),
+            settings: settings.clone(),
         });
         let readiness = self.readiness.clone();
-        let mut tasks =
-            kinds::start(world, self.metrics.clone(), readiness, self.namespace.clone(), stop.clone());
+        let mut tasks = kinds::start(
+            Lane::Ordinary,
+            world,
+            self.metrics.clone(),
+            readiness,
+            self.namespace.clone(),
+            stop.clone(),
+        );
         stopped(stop).await;
         let finish = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, finish).await.is_err() {
@@ -137,9 +185,13 @@ fn either(mut first: watch::Receiver<bool>, mut second: watch::Receiver<bool>) -
     receiver
 }
 
-/// Copies the gateway's counters into the metrics and encodes them.
-pub fn metrics_text(metrics: &Metrics, cloud: &Cloud) -> String {
-    for ((service, action, class), count) in cloud.counters() {
+/// Copies the counters of both gateways into the metrics and encodes them.
+pub fn metrics_text(metrics: &Metrics, clouds: [&Cloud; 2]) -> String {
+    let mut calls = clouds[0].counters();
+    for (what, count) in clouds[1].counters() {
+        *calls.entry(what).or_default() += count;
+    }
+    for ((service, action, class), count) in calls {
         metrics.set_cloud_calls(service, action, class, count);
     }
     metrics.encode()

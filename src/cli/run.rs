@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use kube::Client;
 use tokio::sync::watch;
 
+use super::client;
 use super::operator::{Operator, metrics_text};
 use super::output;
 use crate::alibaba::{self, Cloud, Network, Source};
@@ -34,7 +34,7 @@ pub struct Args {
     /// Waits for a Lease before doing anything, so that several replicas can run.
     #[arg(long, env = "ECSKMS_LEADER_ELECT")]
     leader_elect: bool,
-    /// The operator's own namespace: of its Lease, and of the Secrets that CloudAccounts name.
+    /// The operator's own namespace: of its Lease, of the Secrets that CloudAccounts name, and of the reports of revocations.
     #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = crate::manifests::NAMESPACE, value_name = "NAMESPACE")]
     lease_namespace: String,
     /// Watches only this namespace; without it, all.
@@ -62,15 +62,19 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
         sts_region: args.region.clone(),
         ..alibaba::Settings::default()
     };
-    let cloud = Cloud::new(settings, Source::Chain).map_err(|error| {
+    let fail = |error: alibaba::Error| {
         output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
-    })?;
+    };
+    let urgent = alibaba::Settings { urgent: true, ..settings.clone() };
+    let cloud = Cloud::new(settings, Source::Chain).map_err(fail)?;
+    let emergency_cloud = Cloud::new(urgent, Source::Chain).map_err(fail)?;
     let mut config = kube::Config::infer().await.map_err(|error| {
         output::fail("no cluster", &error, "Set KUBECONFIG, or run in a pod with a service account.")
     })?;
     // One layer retries, the reconciler; the client's own would repeat creations for minutes inside one call.
     config.default_retry = false;
-    let kube = Client::try_from(config).map_err(|error| {
+    let emergency_kube = config.clone();
+    let kube = client::connect(config).map_err(|error| {
         output::fail("the Kubernetes client cannot be set up", &error, "Check the kubeconfig.")
     })?;
     let health_listener = output::listen(args.health_addr, "--health-addr").await?;
@@ -91,13 +95,16 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     };
     tokio::spawn(health::serve(health::probes(readiness.clone()), health_listener, end(stopped.clone())));
     let text = {
-        let (metrics, cloud) = (metrics.clone(), cloud.clone());
-        move || metrics_text(&metrics, &cloud)
+        let (metrics, cloud, urgent) = (metrics.clone(), cloud.clone(), emergency_cloud.clone());
+        move || metrics_text(&metrics, [&cloud, &urgent])
     };
     tokio::spawn(health::serve(health::metrics(text), metrics_listener, end(stopped.clone())));
     let operator = Operator {
         kube,
         cloud,
+        emergency_kube,
+        emergency_cloud,
+        home_region: args.region,
         identity: args.identity.unwrap_or_else(own_name),
         tempo: args.tempo,
         namespace: args.namespace,

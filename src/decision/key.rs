@@ -16,7 +16,7 @@ pub enum KeyFact {
     Unusable {
         /// The key's id.
         id: String,
-        /// KeyDisabled, KeyPendingDeletion, KeyPendingImport, KeySpecUnsupported or EcsRoleMissing.
+        /// KeyRevoked, KeyDisabled, KeyPendingDeletion, KeyPendingImport, KeySpecUnsupported or EcsRoleMissing.
         reason: Reason,
     },
     /// There is no such key in the region.
@@ -33,6 +33,11 @@ impl KeyFact {
             KeyFact::Unusable { reason, .. } => Some(*reason),
             KeyFact::Missing | KeyFact::Unasked => Some(Reason::KeyNotFound),
         }
+    }
+
+    /// True while a KeyRevocation holds the key: then nothing is created, replaced or deleted under it.
+    pub fn is_revoked(&self) -> bool {
+        self.obstacle() == Some(Reason::KeyRevoked)
     }
 
     /// The resolved key id.

@@ -149,6 +149,50 @@ reasons! {
     InUse => Outside,
     /// The resource is protected from deletion in the cloud.
     DeletionProtected => Outside,
+    /// The list of what a key protects is being made.
+    Planning => Time,
+    /// The list of what a revocation would hit is complete; nothing was changed.
+    Planned => Nobody,
+    /// The key is being taken from ECS.
+    Revoking => Time,
+    /// Key calls are rejected; running instances may still hold data keys.
+    Revoked => Nobody,
+    /// Key calls are rejected and no running instance holds a data key.
+    Contained => Nobody,
+    /// Running instances may still hold a data key in memory.
+    StillReadable => Outside,
+    /// What was recorded before the revocation is being given back.
+    Restoring => Time,
+    /// What was recorded before the revocation stands again.
+    Restored => Nobody,
+    /// A check was not made, or said nothing; it does not count as passed.
+    NotVerified => Outside,
+    /// As many people as are asked for have approved.
+    Approved => Nobody,
+    /// Approvals by others than the requester are missing.
+    ApprovalMissing => Object,
+    /// Nodes of this very cluster have disks under the key, and `spec.safety.allowSelfLockout` is not set.
+    SelfLockout => Object,
+    /// More instances would be hit than `spec.safety.maxAffectedInstances` allows.
+    TooManyAffected => Outside,
+    /// `spec.safety.acknowledgedDigest` is not the digest of what would be hit now.
+    DigestMismatch => Outside,
+    /// Not everything that the key protects could be listed.
+    InventoryIncomplete => Outside,
+    /// The key belongs to a cloud service, which can be neither disabled nor taken from ECS.
+    ServiceKeyNotRevocable => Object,
+    /// This object never revoked anything, so there is nothing to restore.
+    NothingToRestore => Object,
+    /// Another live KeyRevocation holds the same key; it returns with the last of them.
+    OverlappingRevocation => Outside,
+    /// Somebody took the revocation back out of band; it was made again.
+    RevocationReverted => Outside,
+    /// The recorded state can be reached only by steps that the operator never takes, such as a deletion.
+    PriorStateUnreachable => Outside,
+    /// Instances that the revocation had stopped refuse to start.
+    InstancesNotStarted => Outside,
+    /// The journal in status was changed by somebody else than the operator.
+    JournalBroken => Outside,
     /// The operator met something that should be impossible; please report it.
     InternalError => Outside,
 }

@@ -70,6 +70,9 @@ pub fn key_facts(key: &super::key::KeyFact, region: &str) -> Vec<Fact> {
             (Truth::False, Reason::KeyNotFound, key_obstacle(Reason::KeyNotFound, "", region))
         }
     };
+    if reason == Reason::KeyRevoked {
+        facts.push(Fact { name: "KeyRevoked", truth: Truth::True, reason, message: message.clone() });
+    }
     facts.push(Fact { name: "KeyUsable", truth, reason, message });
     if let KeyFact::Usable { service, .. } = key {
         let (reason, message) = match service {
@@ -89,6 +92,9 @@ pub fn key_facts(key: &super::key::KeyFact, region: &str) -> Vec<Fact> {
 pub fn key_obstacle(reason: Reason, id: &str, region: &str) -> String {
     match reason {
         Reason::KeyDisabled => format!("Key {id} is disabled. Enable it in KMS, or choose another key in a new object."),
+        Reason::KeyRevoked => {
+            format!("Key {id} is held by a KeyRevocation; nothing is created, replaced or deleted under it. See kubectl get keyrevocations.")
+        }
         Reason::KeyPendingDeletion => {
             format!("Key {id} is scheduled for deletion. Cancel the deletion in KMS before its date, or everything under it is lost.")
         }

@@ -24,11 +24,11 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What a decision means for a reader of status.
-    pub fn of_decision<E: Effect>(decision: &Decision<E>) -> Standing {
+    /// What a decision means for a reader of status; `settled` is the kind's reason once its promise holds.
+    pub fn of_decision<E: Effect>(decision: &Decision<E>, settled: Reason) -> Standing {
         match decision {
             Decision::Settled => {
-                Standing { ready: Truth::True, reason: Reason::Available, reconciling: false, stalled: false }
+                Standing { ready: Truth::True, reason: settled, reconciling: false, stalled: false }
             }
             Decision::Do(effect) => Standing::moving(effect.reason()),
             Decision::Wait(wait) => Standing::moving(wait.reason),

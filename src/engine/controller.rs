@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::reflector::{self, Store};
@@ -18,7 +18,8 @@ use super::metrics::Metrics;
 use super::pace::Outcome;
 use super::reconcile::reconcile;
 use super::watch::{Malformed, watch};
-use crate::kind::{Fault, FaultClass, Kind, Obstacle, World, requested_at};
+use crate::kind::revocations::Hold;
+use crate::kind::{Fault, FaultClass, Kind, Lane, Obstacle, World, requested_at};
 use crate::resource::FINALIZER;
 
 /// Passes that run at the same time for one kind; the gateway joins their reads.
@@ -58,9 +59,16 @@ pub async fn run<K: Kind>(
     let Some(subscriber) = writer.subscribe() else { return };
     let ctx = Arc::new(Context::<K>::new(world.clone(), metrics));
     let malformed = Malformed::new(world.kube.clone());
-    let fill = reflector::reflector(writer, watch(api, malformed)).for_each(|_| async {});
+    let noticing = world.clone();
+    let events = watch(api, malformed).inspect(move |event| {
+        if let Ok(event) = event {
+            K::notice(event, &noticing);
+        }
+    });
+    let fill = reflector::reflector(writer, events).for_each(|_| async {});
     let filter = ctx.clone();
-    let trigger = subscriber.filter(move |object| futures::future::ready(filter.is_news(object)));
+    let news = subscriber.filter(move |object| futures::future::ready(filter.is_news(object)));
+    let trigger = stream::select(news, under_revocation(&world, store.clone()));
     let complete = store.clone();
     let announce = async move {
         if complete.wait_until_ready().await.is_ok() {
@@ -71,13 +79,41 @@ pub async fn run<K: Kind>(
     let work = Controller::for_shared_stream(trigger, store)
         .with_config(Config::default().concurrency(WORKERS))
         .graceful_shutdown_on(shutdown)
-        .run(reconcile::<K>, |_, never, _| match *never {}, ctx)
+        .run(reconcile::<K>, |_, never, _| match *never {}, ctx.clone())
         .for_each(|_| async {});
     tokio::select! {
         () = work => {}
+        () = K::companion(&ctx.world, &ctx.shared) => tracing::error!(kind = %K::kind(&()), "the companion ended"),
         () = fill => tracing::error!(kind = %K::kind(&()), "the watch ended"),
         () = announce => {}
     }
+}
+
+/// The objects under a key whose revocation has begun or ended, so that they show it at once and not in their next round.
+fn under_revocation<K: Kind>(
+    world: &World,
+    store: Store<K>,
+) -> impl Stream<Item = Arc<K>> + Send + 'static + use<K> {
+    use tokio::sync::broadcast::error::RecvError;
+    let touched = |store: &Store<K>, hold: &Hold| -> Vec<Arc<K>> {
+        let concerned = |object: &Arc<K>| match &hold.key_id {
+            Some(key_id) => object.under_key(&hold.region, key_id),
+            None => K::LANE == Lane::Ordinary,
+        };
+        store.state().into_iter().filter(concerned).collect()
+    };
+    let state = (world.revocations.changes(), store);
+    let changes = stream::unfold(state, move |(mut changes, store)| async move {
+        loop {
+            match changes.recv().await {
+                Ok(hold) => return Some((touched(&store, &hold), (changes, store))),
+                Err(RecvError::Lagged(_)) => {}
+                // Never ends by itself: the end of this stream would be taken for the end of the kind.
+                Err(RecvError::Closed) => std::future::pending().await,
+            }
+        }
+    });
+    changes.flat_map(stream::iter)
 }
 
 impl<K: Kind> Context<K> {
@@ -143,6 +179,9 @@ impl<K: Kind> Context<K> {
     pub(super) fn soften(&self, delay: Duration, outcome: &Outcome) -> Duration {
         let delay = delay.div_f64(self.world.settings.tempo.max(1.0)).max(Duration::from_millis(20));
         match outcome {
+            Outcome::Fault(_) if K::LANE == Lane::Emergency => {
+                delay.mul_f64(rand::rng().random_range(0.0..=1.0))
+            }
             Outcome::Fault(fault) if fault.class == FaultClass::Transient => {
                 delay.mul_f64(rand::rng().random_range(0.5..=1.0))
             }
@@ -154,8 +193,17 @@ impl<K: Kind> Context<K> {
     /// The object as it stands now, read past every cache; None if it, or this life of it, is gone.
     pub(super) async fn fetch(&self, object: &K) -> Result<Option<K>, Fault> {
         let api = K::api(self.world.kube.clone(), object.meta().namespace.as_deref());
+        let asked = tokio::time::Instant::now();
         let found = self.within(api.get_opt(object.meta().name.as_deref().unwrap_or_default())).await?;
+        self.note_fresh(found.as_ref(), asked);
         Ok(found.filter(|fresh| fresh.meta().uid == object.meta().uid))
+    }
+
+    /// Remembers that this version has just come from the server itself, for the kinds that must know.
+    pub(super) fn note_fresh(&self, object: Option<&K>, asked: tokio::time::Instant) {
+        if let Some(object) = object.filter(|_| K::LANE == Lane::Emergency) {
+            self.world.fresh.note(object, asked);
+        }
     }
 
     pub(super) async fn add_finalizer(&self, object: &K) -> Result<K, Fault> {
@@ -185,7 +233,10 @@ impl<K: Kind> Context<K> {
         self.metrics.count_write(&K::kind(&()), "finalizer");
         let api = K::api(self.world.kube.clone(), meta.namespace.as_deref());
         let name = meta.name.as_deref().unwrap_or_default();
-        self.within(api.patch(name, &as_ecskms(), &Patch::Merge(body))).await
+        let asked = tokio::time::Instant::now();
+        let written = self.within(api.patch(name, &as_ecskms(), &Patch::Merge(body))).await?;
+        self.note_fresh(Some(&written), asked);
+        Ok(written)
     }
 
     pub(super) async fn announce(&self, object: &K, status: &K::Status) {

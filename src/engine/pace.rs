@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::decision::reason::Mover;
 use crate::decision::{Reason, WaitPace};
-use crate::kind::{Fault, FaultClass};
+use crate::kind::{Fault, FaultClass, Lane};
 
 /// How a pass over one object ended.
 #[derive(Clone, Debug)]
@@ -39,8 +39,39 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// Drift is looked for this often; ten thousand disks cost twenty list calls a round.
 pub const RESYNC: Duration = Duration::from_secs(600);
 
+/// The longest pause after a fault in the emergency lane: flat, because whoever revokes a key cannot wait for a back-off.
+pub const EMERGENCY_RETRY: Duration = Duration::from_millis(400);
+/// Faults in a row after which the emergency lane takes it for an outage and asks less often.
+const OUTAGE: u32 = 50;
+
 /// The table. `failures` counts the transient faults in a row, this one included.
-pub fn pace(outcome: &Outcome, failures: u32) -> Pace {
+pub fn pace(lane: Lane, outcome: &Outcome, failures: u32) -> Pace {
+    match lane {
+        Lane::Ordinary => ordinary(outcome, failures),
+        Lane::Emergency => emergency(outcome, failures),
+    }
+}
+
+/// What is revoked is looked at again every ten seconds, so that it is made again soon if somebody takes it back.
+fn emergency(outcome: &Outcome, failures: u32) -> Pace {
+    let seconds = |seconds| Pace::After(Duration::from_secs(seconds));
+    match outcome {
+        Outcome::Gone => Pace::OnChange,
+        Outcome::Settled => seconds(10),
+        Outcome::Waiting(WaitPace::Seconds) => Pace::After(Duration::from_millis(100)),
+        Outcome::Waiting(WaitPace::Minutes) => seconds(2),
+        Outcome::Waiting(WaitPace::Patient) => seconds(5),
+        Outcome::Blocked(reason) if reason.mover() == Mover::Object => Pace::OnChange,
+        Outcome::Blocked(_) => seconds(5),
+        Outcome::Fault(fault) => match fault.class {
+            FaultClass::Denied | FaultClass::Refused => seconds(5),
+            _ if failures > OUTAGE => seconds(2),
+            _ => Pace::After(EMERGENCY_RETRY),
+        },
+    }
+}
+
+fn ordinary(outcome: &Outcome, failures: u32) -> Pace {
     let seconds = |seconds| Pace::After(Duration::from_secs(seconds));
     match outcome {
         Outcome::Gone => Pace::OnChange,
@@ -81,7 +112,7 @@ mod tests {
     #[test]
     fn transient_faults_back_off_to_a_limit_and_never_overflow() {
         let fault = Fault { class: FaultClass::Transient, ..Fault::conflict("x") };
-        let delay = |failures| pace(&Outcome::Fault(fault.clone()), failures);
+        let delay = |failures| pace(Lane::Ordinary, &Outcome::Fault(fault.clone()), failures);
         assert_eq!(delay(1), Pace::After(Duration::from_secs(1)));
         assert_eq!(delay(4), Pace::After(Duration::from_secs(8)));
         assert_eq!(delay(u32::MAX), Pace::After(BACKOFF_MAX));
@@ -89,16 +120,29 @@ mod tests {
 
     #[test]
     fn an_object_that_only_its_author_can_mend_is_left_alone() {
-        assert_eq!(pace(&Outcome::Blocked(Reason::InvalidSpec), 0), Pace::OnChange);
-        assert_eq!(pace(&Outcome::Blocked(Reason::CutoverPending), 0), Pace::After(RESYNC));
-        assert_eq!(pace(&Outcome::Blocked(Reason::KeyDisabled), 0), Pace::After(Duration::from_secs(60)));
+        let pace = |reason| pace(Lane::Ordinary, &Outcome::Blocked(reason), 0);
+        assert_eq!(pace(Reason::InvalidSpec), Pace::OnChange);
+        assert_eq!(pace(Reason::CutoverPending), Pace::After(RESYNC));
+        assert_eq!(pace(Reason::KeyDisabled), Pace::After(Duration::from_secs(60)));
     }
 
     #[test]
     fn the_other_side_may_ask_for_more_time_but_not_for_ever() {
         let asking =
             |seconds| Fault { retry_after: Some(Duration::from_secs(seconds)), ..Fault::conflict("x") };
-        assert_eq!(pace(&Outcome::Fault(asking(42)), 1), Pace::After(Duration::from_secs(42)));
-        assert_eq!(pace(&Outcome::Fault(asking(86_400)), 1), Pace::After(BACKOFF_MAX));
+        let pace = |seconds| pace(Lane::Ordinary, &Outcome::Fault(asking(seconds)), 1);
+        assert_eq!(pace(42), Pace::After(Duration::from_secs(42)));
+        assert_eq!(pace(86_400), Pace::After(BACKOFF_MAX));
+    }
+
+    #[test]
+    fn the_emergency_lane_repeats_at_once_and_never_waits_for_what_the_other_side_asks() {
+        for class in [FaultClass::Transient, FaultClass::Throttled, FaultClass::Conflict] {
+            let fault = Fault { class, retry_after: Some(Duration::from_secs(60)), ..Fault::conflict("x") };
+            let outcome = Outcome::Fault(fault);
+            assert_eq!(pace(Lane::Emergency, &outcome, 1), Pace::After(EMERGENCY_RETRY), "{class}");
+            assert_eq!(pace(Lane::Emergency, &outcome, 9), Pace::After(EMERGENCY_RETRY), "{class}");
+            assert_eq!(pace(Lane::Emergency, &outcome, 1_000), Pace::After(Duration::from_secs(2)));
+        }
     }
 }

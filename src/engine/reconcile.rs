@@ -16,7 +16,7 @@ use super::controller::{Context, as_ecskms};
 use super::pace::{Outcome, Pace, pace};
 use crate::decision::reason::Mover;
 use crate::decision::report::Report;
-use crate::decision::{Decision, Effect, Machine, Take, WaitPace};
+use crate::decision::{Decision, Effect, Machine, Reason, Take, WaitPace};
 use crate::kind::{EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Obstacle, Owner, requested_at};
 use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
 
@@ -49,7 +49,7 @@ pub async fn reconcile<K: Kind>(
         };
     ctx.metrics.observe_pass(&K::kind(&()), &outcome, begun.elapsed());
     let failures = ctx.count_failure(&uid, &outcome);
-    Ok(match pace(&outcome, failures) {
+    Ok(match pace(K::LANE, &outcome, failures) {
         Pace::OnChange => Action::await_change(),
         Pace::After(delay) => Action::requeue(ctx.soften(delay, &outcome)),
     })
@@ -101,12 +101,17 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
     let decision = K::Machine::decide(&desired, &observed);
     tracing::debug!(?decision, "decided");
     let leaving = object.meta().deletion_timestamp.is_some();
-    if needs_finalizer(object, &decision) {
+    if !has_finalizer(object) && !leaving && object.wants_finalizer(&decision) {
         return ctx.add_finalizer(object).await.map(Box::new).map(Next::Again);
     }
     let now = ctx.world.clock.now();
     let report = object.report(&desired, &observed, &decision, now);
+    let settled = object.settled(&desired, &observed);
     match &decision {
+        Decision::Do(effect) if effect.records() => {
+            ctx.metrics.count_effect(&K::kind(&()), effect.name());
+            record(object, ctx, &decision, settled, report).await.map(Box::new).map(Next::Again)
+        }
         Decision::Do(effect) => match effect.claim() {
             Some(take) => {
                 let taken = Instant::now();
@@ -114,9 +119,6 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
                     object.request(&desired, &observed, owner, attempt)
                 })?;
                 claim(object, ctx, &decision, report, record, taken).await.map(Box::new).map(Next::Again)
-            }
-            None if effect.notes() => {
-                note(object, ctx, &decision, report).await.map(Box::new).map(Next::Again)
             }
             None => {
                 ctx.metrics.count_effect(&K::kind(&()), effect.name());
@@ -130,22 +132,20 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
             Ok(Next::Done(ctx.let_go(object)))
         }
         Decision::Settled => {
-            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Settled))
+            tell(object, ctx, &decision, settled, report).await.map(|()| Next::Done(Outcome::Settled))
         }
-        Decision::Wait(wait) => {
-            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Waiting(wait.pace)))
-        }
-        Decision::Blocked(reason) => {
-            tell(object, ctx, &decision, report).await.map(|()| Next::Done(Outcome::Blocked(*reason)))
-        }
+        Decision::Wait(wait) => tell(object, ctx, &decision, settled, report)
+            .await
+            .map(|()| Next::Done(Outcome::Waiting(wait.pace))),
+        Decision::Blocked(reason) => tell(object, ctx, &decision, settled, report)
+            .await
+            .map(|()| Next::Done(Outcome::Blocked(*reason))),
     }
 }
 
-/// The finalizer comes before the first effect, and comes back if somebody took it off an object that has created something.
-fn needs_finalizer<K: Kind, E: Effect>(object: &K, decision: &Decision<E>) -> bool {
-    let has = object.meta().finalizers.as_ref().is_some_and(|list| list.iter().any(|name| name == FINALIZER));
-    let made = object.status().is_some_and(|status| status.shared().intent.is_some());
-    !has && object.meta().deletion_timestamp.is_none() && (made || matches!(decision, Decision::Do(_)))
+/// It comes back if somebody took it off an object that still wants it.
+fn has_finalizer<K: Kind>(object: &K) -> bool {
+    object.meta().finalizers.as_ref().is_some_and(|list| list.iter().any(|name| name == FINALIZER))
 }
 
 /// The intent that the claim writes: a new attempt, or one more send of the recorded one.
@@ -193,7 +193,7 @@ async fn claim<K: Kind>(
 ) -> Result<K, Fault> {
     let attempt = record.attempt;
     let uid = object.meta().uid.as_deref().unwrap_or_default();
-    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision, Reason::Available), report);
     status.shared_mut().intent = Some(record);
     let written = write_status(object, ctx, &status).await?;
     ctx.world.claims.open(uid, attempt, taken);
@@ -201,13 +201,14 @@ async fn claim<K: Kind>(
 }
 
 /// Writes down what is about to be done, by compare-and-swap, and returns the object that says so.
-async fn note<K: Kind>(
+async fn record<K: Kind>(
     object: &K,
     ctx: &Context<K>,
     decision: &Decision<EffectOf<K>>,
+    settled: Reason,
     report: Report<K::Status>,
 ) -> Result<K, Fault> {
-    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision, settled), report);
     if let Some(record) = &mut status.shared_mut().intent {
         record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
     }
@@ -219,9 +220,10 @@ async fn tell<K: Kind>(
     object: &K,
     ctx: &Context<K>,
     decision: &Decision<EffectOf<K>>,
+    settled: Reason,
     report: Report<K::Status>,
 ) -> Result<(), Fault> {
-    let mut status = full_status(object, ctx, &Standing::of_decision(decision), report);
+    let mut status = full_status(object, ctx, &Standing::of_decision(decision, settled), report);
     if object.status() == Some(&status) {
         return Ok(());
     }
@@ -393,7 +395,9 @@ async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status)
     let name = object.meta().name.as_deref().unwrap_or_default();
     let uid = object.meta().uid.as_deref().unwrap_or_default();
     let answered = ctx.world.claims.take_answered(uid);
+    let asked = Instant::now();
     let written = ctx.within(api.patch_status(name, &as_ecskms(), &Patch::Merge(body))).await;
+    ctx.note_fresh(written.as_ref().ok(), asked);
     if let (Err(Fault { class: FaultClass::Conflict, .. }), Some(answered)) = (&written, answered) {
         ctx.world.claims.put_back(uid, answered);
     }

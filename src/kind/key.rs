@@ -32,6 +32,12 @@ impl World {
         service: bool,
         pinned: Option<&str>,
     ) -> Result<KeyFact, Fault> {
+        // An id needs no call to be known as revoked; an alias is resolved first.
+        if let Some(id) = pinned.or((!key.starts_with("alias/")).then_some(key))
+            && let Some(fact) = self.revoked(region, id)
+        {
+            return Ok(fact);
+        }
         let Some(found) = self.cloud.key(region, pinned.unwrap_or(key)).await? else {
             // The service key comes into being with its first use.
             return Ok(if service {
@@ -41,6 +47,9 @@ impl World {
             });
         };
         let id = found.id.clone();
+        if !service && let Some(fact) = self.revoked(region, &id) {
+            return Ok(fact);
+        }
         if !KEY_SPECS.contains(&found.spec.as_str()) {
             return Ok(KeyFact::Unusable { id, reason: Reason::KeySpecUnsupported });
         }
@@ -61,5 +70,11 @@ impl World {
             }
         }
         Ok(KeyFact::Usable { id, service })
+    }
+
+    /// The fact that a live revocation holds the key, if one does. No call.
+    pub fn revoked(&self, region: &str, key_id: &str) -> Option<KeyFact> {
+        let held = self.revocations.holder(region, key_id).is_some();
+        held.then(|| KeyFact::Unusable { id: key_id.to_owned(), reason: Reason::KeyRevoked })
     }
 }

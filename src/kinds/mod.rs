@@ -8,12 +8,13 @@ use tokio::task::JoinSet;
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
 use crate::engine::{self};
-use crate::kind::{Accounts, Kind, World};
+use crate::kind::{Accounts, Kind, Lane, World};
 
 pub mod cloud_account;
 pub mod encrypted_disk;
 pub mod encrypted_image;
 pub mod encrypted_instance;
+pub mod key_revocation;
 
 #[cfg(test)]
 mod laws;
@@ -22,6 +23,7 @@ pub use cloud_account::CloudAccount;
 pub use encrypted_disk::EncryptedDisk;
 pub use encrypted_image::EncryptedImage;
 pub use encrypted_instance::EncryptedInstance;
+pub use key_revocation::KeyRevocation;
 
 /// Something that is done for every kind.
 pub trait Visitor {
@@ -38,15 +40,16 @@ macro_rules! kinds {
     };
 }
 
-kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, CloudAccount];
+kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, KeyRevocation, CloudAccount];
 
 /// The accounts that objects of every kind may name.
 pub fn accounts() -> Arc<Accounts> {
     Arc::new(Accounts::new(cloud_account::plan::load))
 }
 
-/// Starts the controller of every kind; each ends after `shutdown` turns true and its passes have finished.
+/// Starts the controllers of the kinds of one lane; each ends after `shutdown` turns true and its passes have finished.
 pub fn start(
+    lane: Lane,
     world: Arc<World>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -54,6 +57,7 @@ pub fn start(
     shutdown: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     struct Starter {
+        lane: Lane,
         world: Arc<World>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
@@ -63,6 +67,9 @@ pub fn start(
     }
     impl Visitor for Starter {
         fn visit<K: Kind>(&mut self) {
+            if K::LANE != self.lane {
+                return;
+            }
             let name = format!("{} store", K::kind(&()));
             self.readiness.expect(&name);
             let (sender, complete) = tokio::sync::oneshot::channel();
@@ -86,7 +93,7 @@ pub fn start(
             ));
         }
     }
-    let mut starter = Starter { world, metrics, readiness, namespace, shutdown, tasks: JoinSet::new() };
+    let mut starter = Starter { lane, world, metrics, readiness, namespace, shutdown, tasks: JoinSet::new() };
     visit(&mut starter);
     starter.tasks
 }

@@ -22,6 +22,8 @@ fn the_operator_may_do_exactly_this_in_the_cluster() {
     }
     expected.extend(["create", "patch"].map(|verb| format!("{verb} events.k8s.io/events")));
     expected.insert("get /namespaces".to_owned());
+    expected.extend(["nodes", "persistentvolumes", "pods"].map(|plural| format!("list /{plural}")));
+    expected.extend(["get apps/replicasets", "get batch/jobs"].map(str::to_owned));
     assert_eq!(granted(manifests::operator_role().rules), expected);
 }
 
@@ -34,6 +36,8 @@ fn election_is_bound_to_one_lease_in_one_namespace() {
         "create coordination.k8s.io/leases".to_owned(),
         format!("get {lease}"),
         format!("update {lease}"),
+        "create /configmaps".to_owned(),
+        "patch /configmaps".to_owned(),
     ]);
     assert_eq!(granted(role.rules), expected);
 }

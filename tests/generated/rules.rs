@@ -173,6 +173,46 @@ fn tags_of_others_are_refused() {
     }
 }
 
+#[test]
+fn a_revocation_goes_forward_only_and_nobody_approves_their_own() {
+    let (plural, schema) =
+        schemas().into_iter().find(|(plural, _)| plural == "keyrevocations").expect("revocations");
+    let object = |fields: Value| {
+        let mut object = example(&plural);
+        for (name, value) in fields.as_object().expect("fields") {
+            object["spec"][name] = value.clone();
+        }
+        object
+    };
+    let accepted =
+        |after: Value, before: Value| refusals(&schema, &object(after), Some(&object(before))).is_empty();
+    let state = |word: &str| json!({"desiredState": word});
+    let running = |word: &str| json!({"runningInstances": word});
+    let approved = |names: &[&str]| json!({"approvals": names.iter().map(|name| json!({"approver": name})).collect::<Vec<_>>()});
+    let states = ["Planned", "Revoked", "Restored"];
+    let modes = ["Leave", "PerInstance", "Stop", "ForceStop"];
+    for (from, before) in states.iter().enumerate() {
+        for (to, after) in states.iter().enumerate() {
+            let allowed = to == from || to == from + 1;
+            assert_eq!(accepted(state(after), state(before)), allowed, "{before} to {after}");
+        }
+    }
+    for (from, before) in modes.iter().enumerate() {
+        for (to, after) in modes.iter().enumerate() {
+            assert_eq!(accepted(running(after), running(before)), to >= from, "{before} to {after}");
+        }
+    }
+    assert!(accepted(approved(&["bob", "eve"]), approved(&["bob"])));
+    assert!(!accepted(approved(&["eve"]), approved(&["bob"])), "an approval cannot be taken back");
+    assert!(!accepted(approved(&["alice"]), json!({})), "alice asked for it");
+    let safety = |fields: Value| json!({"safety": fields});
+    assert!(accepted(safety(json!({"acknowledgedDigest": "ab12"})), safety(json!({}))));
+    assert!(!accepted(safety(json!({"allowSelfLockout": true})), safety(json!({"allowSelfLockout": false}))));
+    let wide = |safety: Value| object(json!({"method": "DetachEcsRole", "safety": safety}));
+    assert!(!refusals(&schema, &wide(json!({})), None).is_empty(), "it needs its own opt-in");
+    assert!(refusals(&schema, &wide(json!({"acknowledgeAccountWide": true})), None).is_empty());
+}
+
 fn says_frozen(description: &str) -> bool {
     description.contains("Cannot change")
 }
@@ -190,6 +230,10 @@ fn example(plural: &str) -> Value {
             "region": "cn-a", "zoneId": "cn-a-b", "instanceType": "ecs.x", "key": {"id": "key-a"},
             "image": {"imageId": "m-1"}, "systemDisk": {"sizeGiB": 40},
             "network": {"vSwitchId": "vsw-1", "securityGroupIds": ["sg-1"]},
+        }),
+        "keyrevocations" => json!({
+            "region": "cn-a", "keyId": "key-a", "desiredState": "Planned", "runningInstances": "Leave",
+            "reason": "a leaked credential", "requestedBy": "alice", "safety": {},
         }),
         other => unreachable!("give an example of {other}"),
     };
@@ -215,7 +259,8 @@ fn sample(schema: &Value, which: usize) -> Value {
     match schema["type"].as_str() {
         Some("string") => json!(format!("value-{which}")),
         Some("integer") => json!(40 + which),
-        Some("boolean") => json!(which == 1),
+        // No default is true.
+        Some("boolean") => json!(which == 0),
         Some("array") => json!([sample(&schema["items"], which)]),
         Some("object") => {
             let fields = schema["properties"].as_object().expect("a struct");

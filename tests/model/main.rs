@@ -10,6 +10,7 @@ mod disk_successor;
 mod encrypted_disk;
 mod encrypted_image;
 mod encrypted_instance;
+mod key_revocation;
 mod lease;
 mod process;
 mod protocol;

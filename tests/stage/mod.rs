@@ -15,7 +15,7 @@ use axum::body::Body;
 use ecskms::alibaba::{self, Cloud, Credentials, Source, Wire};
 use ecskms::engine::health::Readiness;
 use ecskms::engine::metrics::Metrics;
-use ecskms::kind::{Clock, Settings, World};
+use ecskms::kind::{Clock, Fresh, Lane, Revocations, Settings, World};
 use ecskms::kinds;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
@@ -117,22 +117,28 @@ pub struct Process {
     pub metrics: Arc<Metrics>,
     /// Its client of the cloud.
     pub cloud: Cloud,
-    tasks: JoinSet<()>,
+    tasks: Vec<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
 
 impl Process {
     /// The end of the process, without any farewell.
     pub async fn kill(mut self) {
-        self.tasks.abort_all();
-        while self.tasks.join_next().await.is_some() {}
+        // What runs beside the tasks ends with the process as well: it gets no answer any more.
+        self.gate.dead.store(true, Ordering::SeqCst);
+        for tasks in &mut self.tasks {
+            tasks.abort_all();
+            while tasks.join_next().await.is_some() {}
+        }
     }
 
     /// The orderly end.
     pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(Duration::from_secs(30), async {
-            while self.tasks.join_next().await.is_some() {}
+            for tasks in &mut self.tasks {
+                while tasks.join_next().await.is_some() {}
+            }
         })
         .await;
     }
@@ -167,33 +173,58 @@ impl Stage {
         let gate = Arc::new(Gate::default());
         prepare(&gate);
         let kube = client(self.api.clone(), gate.clone());
-        let cloud = self.cloud_client(gate.clone(), sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
-        self.run(gate, kube, cloud).await
+        let credentials = (sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+        self.run(gate, kube, credentials, &[Lane::Ordinary, Lane::Emergency]).await
+    }
+
+    /// Starts one that waits for the lease: only its emergency lane runs.
+    pub async fn start_standby(&self) -> Process {
+        let gate = Arc::new(Gate::default());
+        let kube = client(self.api.clone(), gate.clone());
+        let credentials = (sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+        self.run(gate, kube, credentials, &[Lane::Emergency]).await
     }
 
     /// Starts one with other credentials.
     pub async fn start_as(&self, key_id: &str, secret: &str) -> Process {
         let gate = Arc::new(Gate::default());
         let kube = client(self.api.clone(), gate.clone());
-        let cloud = self.cloud_client(gate.clone(), key_id, secret);
-        self.run(gate, kube, cloud).await
+        self.run(gate, kube, (key_id, secret), &[Lane::Ordinary, Lane::Emergency]).await
     }
 
-    async fn run(&self, gate: Arc<Gate>, kube: Client, cloud: Cloud) -> Process {
+    async fn run(
+        &self,
+        gate: Arc<Gate>,
+        kube: Client,
+        (key_id, secret): (&str, &str),
+        lanes: &[Lane],
+    ) -> Process {
         let cluster = self.cluster().await;
         let clock = Clock::Virtual { origin: jiff::Timestamp::now(), started: tokio::time::Instant::now() };
-        let settings = Settings::standard(cluster, "test".to_owned());
-        let world = World {
-            kube,
-            cloud: cloud.clone(),
-            accounts: kinds::accounts(),
-            clock,
-            claims: Arc::default(),
-            settings,
-        };
+        let settings = Settings::standard(cluster, "ecskms-system".to_owned(), "test".to_owned());
+        let revocations = Arc::<Revocations>::default();
         let (stop, stopped) = watch::channel(false);
         let metrics = Arc::new(Metrics::default());
-        let tasks = kinds::start(Arc::new(world), metrics.clone(), Readiness::default(), None, stopped);
+        let cloud = self.cloud_client(gate.clone(), key_id, secret, false);
+        let start = |lane: &Lane| {
+            let cloud = match lane {
+                Lane::Ordinary => cloud.clone(),
+                Lane::Emergency => self.cloud_client(gate.clone(), key_id, secret, true),
+            };
+            let world = World {
+                kube: kube.clone(),
+                cloud,
+                clock,
+                accounts: kinds::accounts(),
+                claims: Arc::default(),
+                revocations: revocations.clone(),
+                fresh: Arc::<Fresh>::default(),
+                settings: settings.clone(),
+            };
+            let readiness = Readiness::default();
+            kinds::start(*lane, Arc::new(world), metrics.clone(), readiness, None, stopped.clone())
+        };
+        let tasks = lanes.iter().map(start).collect();
         Process { gate, metrics, cloud, tasks, stop }
     }
 
@@ -202,7 +233,7 @@ impl Stage {
         namespaces.get("kube-system").await.expect("it is always there").metadata.uid.expect("it has a uid")
     }
 
-    fn cloud_client(&self, gate: Arc<Gate>, key_id: &str, secret: &str) -> Cloud {
+    fn cloud_client(&self, gate: Arc<Gate>, key_id: &str, secret: &str, urgent: bool) -> Cloud {
         let router = self.cloud.clone();
         let wire = Wire::InProcess(Arc::new(move |request: http::Request<String>| {
             let (router, gate) = (router.clone(), gate.clone());
@@ -227,6 +258,7 @@ impl Stage {
         let settings = alibaba::Settings {
             endpoint_override: Some("http://127.0.0.1:1".to_owned()),
             wire,
+            urgent,
             ..alibaba::Settings::default()
         };
         Cloud::new(settings, Source::Static(Credentials::new(key_id, secret, None))).expect("good settings")
@@ -260,7 +292,7 @@ impl Stage {
             plural,
         };
         match kind {
-            "CloudAccount" => Api::all_with(self.client.clone(), &resource),
+            "CloudAccount" | "KeyRevocation" => Api::all_with(self.client.clone(), &resource),
             _ => Api::namespaced_with(self.client.clone(), "default", &resource),
         }
     }

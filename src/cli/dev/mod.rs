@@ -11,6 +11,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio::sync::watch;
 
+use super::client::connect;
 use super::operator::Operator;
 use super::{apiserver, output};
 use crate::alibaba::{self, Cloud, Credentials, Source};
@@ -72,6 +73,9 @@ async fn play(args: Args) -> Result<ExitCode, ExitCode> {
     let operator = Operator {
         kube: little.kube.clone(),
         cloud: little.cloud.clone(),
+        emergency_kube: little.config.clone(),
+        emergency_cloud: little.urgent.clone(),
+        home_region: None,
         identity: "ecskms-dev".to_owned(),
         tempo: args.time_scale,
         namespace: None,
@@ -93,7 +97,7 @@ async fn play(args: Args) -> Result<ExitCode, ExitCode> {
             return Ok(ExitCode::from(130));
         }
     };
-    summary::print(&rested, &metrics, &little.cloud);
+    summary::print(&rested, &metrics, [&little.cloud, &little.urgent]);
     summary::next(&rested, args.once, &args.kubeconfig, little.cloud_address);
     let code = summary::code(&rested);
     if !args.once {
@@ -107,7 +111,9 @@ async fn play(args: Args) -> Result<ExitCode, ExitCode> {
 /// The two servers and the clients to them.
 struct LittleWorld {
     kube: Client,
+    config: kube::Config,
     cloud: Cloud,
+    urgent: Cloud,
     cloud_address: SocketAddr,
 }
 
@@ -137,23 +143,28 @@ impl LittleWorld {
             ..alibaba::Settings::default()
         };
         let credentials = Credentials::new(sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET, None);
-        let cloud = Cloud::new(settings, Source::Static(credentials)).map_err(|error| {
-            output::fail("the cloud client cannot be set up", &error, "Please report this.")
-        })?;
-        let kube = client(api_address)?;
-        Ok(LittleWorld { kube, cloud, cloud_address })
+        let cloud = |settings| {
+            Cloud::new(settings, Source::Static(credentials.clone())).map_err(|error| {
+                output::fail("the cloud client cannot be set up", &error, "Please report this.")
+            })
+        };
+        let urgent = cloud(alibaba::Settings { urgent: true, ..settings.clone() })?;
+        let cloud = cloud(settings)?;
+        let (config, kube) = client(api_address)?;
+        Ok(LittleWorld { kube, config, cloud, urgent, cloud_address })
     }
 }
 
-fn client(address: SocketAddr) -> Result<Client, ExitCode> {
+fn client(address: SocketAddr) -> Result<(kube::Config, Client), ExitCode> {
     let uri = format!("http://{address}").parse::<http::Uri>();
     let uri = uri
         .map_err(|error| output::fail("the address is no URL", &error, "Choose 127.0.0.1 with --listen."))?;
     let mut config = kube::Config::new(uri);
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| {
+    let client = connect(config.clone()).map_err(|error| {
         output::fail("the Kubernetes client cannot be set up", &error, "Please report this.")
-    })
+    })?;
+    Ok((config, client))
 }
 
 /// Where an object stands, for people.

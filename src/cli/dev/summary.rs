@@ -13,7 +13,7 @@ use crate::cli::output;
 use crate::engine::metrics::Metrics;
 
 /// Prints the outcome.
-pub fn print(standings: &[Standing], metrics: &Metrics, client: &Cloud) {
+pub fn print(standings: &[Standing], metrics: &Metrics, clouds: [&Cloud; 2]) {
     let (ready, others): (Vec<_>, Vec<_>) = standings.iter().partition(|standing| standing.ready);
     output::say("");
     if output::is_terminal() {
@@ -35,12 +35,12 @@ pub fn print(standings: &[Standing], metrics: &Metrics, client: &Cloud) {
             manifest.kind, manifest.name, standing.reason, standing.message
         ));
     }
-    let calls: u64 = client.counters().values().sum();
+    let calls: u64 = clouds.iter().flat_map(|cloud| cloud.counters().into_values()).sum();
     output::say(format_args!(
         "{} of {} promises hold; {calls} cloud calls, {} writes to the Kubernetes API.",
         ready.len(),
         standings.len(),
-        writes(&metrics_text(metrics, client)),
+        writes(&metrics_text(metrics, clouds)),
     ));
 }
 

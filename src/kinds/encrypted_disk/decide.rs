@@ -197,6 +197,7 @@ impl Machine for DiskMachine {
         match desired {
             Desired::Absent { delete } => depart(*delete, observed),
             Desired::Present(wanted) if wanted.suspend => Decision::Blocked(Reason::Suspended),
+            Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
                 Pick::One(disk) => keep(wanted, observed, disk),
@@ -254,7 +255,7 @@ fn keep(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Decision<DiskEffec
         .or_else(|| improve(wanted, observed, disk))
         .or_else(|| succession::conclude(wanted, observed));
     match (next, observed.refusal) {
-        (Some(Decision::Do(effect)), Some(reason)) if !effect.notes() => Decision::Blocked(reason),
+        (Some(Decision::Do(effect)), Some(reason)) if !effect.records() => Decision::Blocked(reason),
         (next, _) => next.unwrap_or(Decision::Settled),
     }
 }

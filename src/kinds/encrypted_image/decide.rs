@@ -205,6 +205,7 @@ impl Machine for ImageMachine {
                 depart(*delete_image, *delete_snapshots, observed)
             }
             Desired::Present(wanted) if wanted.suspend => Decision::Blocked(Reason::Suspended),
+            Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
                 Pick::One(copy) => keep(observed, copy),
@@ -293,6 +294,12 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<ImageEffect> {
 /// Deletion: half a copy is cancelled whatever the policy says, because half an image is no use to anybody.
 fn depart(delete_image: bool, delete_snapshots: bool, observed: &Observed) -> Decision<ImageEffect> {
     let own = || observed.copies.iter().filter(|copy| copy.own);
+    // What would be deleted may be evidence.
+    let doomed = own().any(|copy| delete_image || copy.state == CopyState::Copying)
+        || (delete_image && delete_snapshots && !observed.leftover_snapshots.is_empty());
+    if observed.key.is_revoked() && doomed {
+        return Decision::Blocked(Reason::KeyRevoked);
+    }
     let goes = |copy: &Copy| delete_image || copy.state == CopyState::Copying;
     // Gone before status names it, nobody could tell a deletion from a list that lags, and the object would have to wait for
     // its creation to age.

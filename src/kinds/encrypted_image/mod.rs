@@ -92,6 +92,11 @@ impl Kind for EncryptedImage {
         request::copy_image(desired, observed, owner, attempt)
     }
 
+    fn under_key(&self, region: &str, key_id: &str) -> bool {
+        let pinned = self.status.as_ref().and_then(|status| status.key_id.as_deref());
+        self.spec.region == region && pinned.or(self.spec.key.id.as_deref()) == Some(key_id)
+    }
+
     fn report(
         &self,
         desired: &Desired,

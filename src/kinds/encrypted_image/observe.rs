@@ -53,6 +53,9 @@ pub async fn observe(
         }
         None => {
             queue.leave(&owner.uid);
+            let id = status.key_id.as_deref().or(object.spec.key.id.as_deref());
+            let revoked = id.and_then(|id| world.revoked(&object.spec.region, id));
+            observed.key = revoked.unwrap_or(KeyFact::Unasked);
             let recorded: Vec<String> = status.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
             observed.leftover_snapshots = leftovers(object, desired, &recorded, world, &observed).await?;
         }

@@ -104,6 +104,12 @@ fn encrypted(copy: &Copy, observed: &Observed) -> Fact {
 fn departure(observed: &Observed, decision: &Decision<ImageEffect>) -> String {
     let id = observed.copies.first().map(|copy| copy.id.as_str()).unwrap_or("of this object");
     match decision {
+        Decision::Blocked(Reason::KeyRevoked) => {
+            let key = observed.key.id().unwrap_or("of this object");
+            format!(
+                "Nothing is deleted while a KeyRevocation holds key {key}. See kubectl get keyrevocations."
+            )
+        }
         Decision::Wait(wait) if wait.reason == Reason::Settling => {
             "A copy whose answer was lost may still appear; the object stays until that is ruled out."
                 .to_owned()

@@ -118,7 +118,7 @@ impl Effect for DiskEffect {
         }
     }
 
-    fn notes(&self) -> bool {
+    fn records(&self) -> bool {
         matches!(self, DiskEffect::Note(_))
     }
 

@@ -55,6 +55,20 @@ fn intent(claim: Claim) -> Creation {
     }
 }
 
+#[test]
+fn while_its_key_is_revoked_nothing_is_copied_cancelled_or_deleted() {
+    let key = || KeyFact::Unusable { id: "key-a".into(), reason: Reason::KeyRevoked };
+    let blocked = || Decision::Blocked(Reason::KeyRevoked);
+    check(present(), Observed { key: key(), ..nothing() }, blocked());
+    for state in [CopyState::Copying, CopyState::Available] {
+        let observed = Observed { key: key(), ..with(copy("m-2", state)) };
+        check(present(), observed.clone(), blocked());
+        check(absent(true, true), observed, blocked());
+    }
+    let kept = Observed { key: key(), ..with(copy("m-2", CopyState::Available)) };
+    check(absent(false, false), kept, Decision::Settled);
+}
+
 #[track_caller]
 fn check(desired: Desired, observed: Observed, expected: Decision<ImageEffect>) {
     assert_eq!(ImageMachine::decide(&desired, &observed), expected);

@@ -1,0 +1,170 @@
+//! The keys that are revoked, as the emergency lane sees them; every other kind asks here before it does anything.
+//!
+//! Written by the kind of the emergency lane from its watch, read by `World::key_fact`. No calls, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::broadcast;
+
+/// One live revocation of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Name of the object that holds the key.
+    pub name: String,
+    /// Region of the key.
+    pub region: String,
+    /// Id of the key; None if every customer key of the account is meant.
+    pub key_id: Option<String>,
+}
+
+impl Hold {
+    /// True if the key is held by it.
+    pub fn covers(&self, region: &str, key_id: &str) -> bool {
+        match &self.key_id {
+            None => true,
+            Some(held) => self.region == region && held == key_id,
+        }
+    }
+}
+
+/// Live revocations by the uid of their object.
+pub struct Revocations {
+    holds: Mutex<HashMap<String, Hold>>,
+    /// What was seen since a new list began; None outside of one.
+    listing: Mutex<Option<BTreeMap<String, Hold>>>,
+    regions: Mutex<BTreeSet<String>>,
+    changes: broadcast::Sender<Hold>,
+}
+
+impl Default for Revocations {
+    fn default() -> Revocations {
+        /// Changes that a slow listener may miss; it then looks again within its ordinary round.
+        const CHANGES: usize = 64;
+        let (changes, _) = broadcast::channel(CHANGES);
+        Revocations { holds: Mutex::default(), listing: Mutex::default(), regions: Mutex::default(), changes }
+    }
+}
+
+impl Revocations {
+    /// An object holds, or no longer holds, a key.
+    pub fn set(&self, uid: &str, hold: Option<Hold>) {
+        if let (Some(listing), Some(hold)) = (lock(&self.listing).as_mut(), &hold) {
+            listing.insert(uid.to_owned(), hold.clone());
+        }
+        let before = match hold.clone() {
+            Some(hold) => lock(&self.holds).insert(uid.to_owned(), hold),
+            None => lock(&self.holds).remove(uid),
+        };
+        if before != hold {
+            // Nobody listens before the other lane has started, which is as good.
+            before.into_iter().chain(hold).for_each(|hold| drop(self.changes.send(hold)));
+        }
+    }
+
+    /// A complete list begins: what it does not name any more is gone.
+    pub fn begin_list(&self) {
+        *lock(&self.listing) = Some(BTreeMap::new());
+    }
+
+    /// The list is complete.
+    pub fn end_list(&self) {
+        let Some(listed) = lock(&self.listing).take() else { return };
+        let gone: Vec<String> =
+            lock(&self.holds).keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
+        gone.iter().for_each(|uid| self.set(uid, None));
+    }
+
+    /// The name of a revocation that holds the key.
+    pub fn holder(&self, region: &str, key_id: &str) -> Option<String> {
+        let holds = lock(&self.holds);
+        holds.values().filter(|hold| hold.covers(region, key_id)).map(|hold| hold.name.clone()).min()
+    }
+
+    /// A revocation in this region exists, if only as a plan.
+    pub fn meet(&self, region: &str) {
+        /// Regions that can be real; what is beyond them is a mistake and gets no connection.
+        const REGIONS_MAX: usize = 64;
+        let mut regions = lock(&self.regions);
+        if regions.len() < REGIONS_MAX && !regions.contains(region) {
+            regions.insert(region.to_owned());
+        }
+    }
+
+    /// The regions in which revocations exist, or did.
+    pub fn regions(&self) -> BTreeSet<String> {
+        lock(&self.regions).clone()
+    }
+
+    /// The other revocations that hold exactly the same.
+    pub fn others(&self, uid: &str, hold: &Hold) -> Vec<String> {
+        let same = |other: &Hold| match (&other.key_id, &hold.key_id) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a == b && other.region == hold.region,
+            _ => false,
+        };
+        let holds = lock(&self.holds);
+        let mut names: Vec<String> = holds
+            .iter()
+            .filter(|(other, held)| *other != uid && same(held))
+            .map(|(_, held)| held.name.clone())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Every change from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Hold> {
+        self.changes.subscribe()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(name: &str, key: Option<&str>) -> Hold {
+        Hold { name: name.into(), region: "cn-a".into(), key_id: key.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_key_is_held_until_the_last_hold_is_gone() {
+        let all = Revocations::default();
+        all.set("u-1", Some(hold("one", Some("key-a"))));
+        all.set("u-2", Some(hold("two", Some("key-a"))));
+        assert_eq!(all.holder("cn-a", "key-a").as_deref(), Some("one"));
+        assert_eq!(all.others("u-1", &hold("one", Some("key-a"))), ["two"]);
+        assert_eq!((all.holder("cn-b", "key-a"), all.holder("cn-a", "key-b")), (None, None));
+        all.set("u-1", None);
+        assert_eq!(all.holder("cn-a", "key-a").as_deref(), Some("two"));
+        all.set("u-2", None);
+        assert_eq!(all.holder("cn-a", "key-a"), None);
+    }
+
+    #[test]
+    fn a_hold_on_the_role_covers_every_key_but_overlaps_only_its_like() {
+        let all = Revocations::default();
+        all.set("u-1", Some(hold("role", None)));
+        assert_eq!(all.holder("cn-b", "key-z").as_deref(), Some("role"));
+        assert!(all.others("u-2", &hold("key", Some("key-z"))).is_empty());
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_name_is_gone() {
+        let all = Revocations::default();
+        let mut changes = all.changes();
+        all.set("u-1", Some(hold("one", Some("key-a"))));
+        all.set("u-2", Some(hold("two", Some("key-b"))));
+        all.begin_list();
+        all.set("u-2", Some(hold("two", Some("key-b"))));
+        all.end_list();
+        assert_eq!((all.holder("cn-a", "key-a"), all.holder("cn-a", "key-b").is_some()), (None, true));
+        let told: Vec<String> =
+            std::iter::from_fn(|| changes.try_recv().ok()).map(|hold| hold.name).collect();
+        assert_eq!(told, ["one", "two", "one"], "a hold that stays is not told again");
+    }
+}

@@ -1,0 +1,333 @@
+//! Performs one mutation. Everything here may be done by all replicas at once, and again after a crash: it comes to the same.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use rand::RngExt;
+use serde_json::json;
+
+use super::api::KeyRevocation;
+use super::blast::Blast;
+use super::decide::{Deed, Goal, Lever, Probe, RevocationEffect};
+use super::notes::{ACCEPTED, Notes};
+use super::{observe, report};
+use crate::alibaba::{self, Accepted, Cloud, StartProbe};
+use crate::kind::{Fault, Owner, World};
+
+/// The policy through which ECS uses customer keys, as status writes it.
+pub const ECS_GRANT: &str = "System/AliyunECSDiskEncryptRolePolicy";
+/// The cloud's word for an instance that does not exist.
+pub const GONE: &str = "InvalidInstanceId.NotFound";
+/// The cloud's word for an instance that is not in the state from which it could be stopped: it stands or is on its way.
+const NOT_RUNNING: &str = "IncorrectInstanceStatus";
+/// Instances of one batch call.
+const BATCH: usize = 100;
+/// Snapshots that are asked for at the same time.
+const SNAPSHOTS_AT_ONCE: usize = 8;
+
+/// Performs the effect. Effects that only record never come here.
+pub async fn act(
+    object: &KeyRevocation,
+    world: &World,
+    notes: &Notes,
+    effect: &RevocationEffect,
+) -> Result<(), Fault> {
+    match effect {
+        RevocationEffect::Cut => {
+            read_afresh(object, world, Goal::Revoked).await?;
+            switch(object, world, notes, false).await
+        }
+        RevocationEffect::Return { on } => {
+            read_afresh(object, world, Goal::Restored).await?;
+            switch(object, world, notes, *on).await
+        }
+        RevocationEffect::TakeEvidence => take_evidence(object, world, notes).await,
+        RevocationEffect::Stop => stop(object, world, notes).await,
+        RevocationEffect::Start => start(object, world, notes).await,
+        RevocationEffect::Publish => publish(object, world, notes).await,
+        RevocationEffect::Record
+        | RevocationEffect::Reassert
+        | RevocationEffect::RecordStops
+        | RevocationEffect::BeginRestore
+        | RevocationEffect::Farewell => {
+            Err(Fault::defect("Misrouted", "a record is not a mutation; please report this"))
+        }
+    }
+}
+
+/// Nothing is switched on an old look. The compare-and-swap that recorded the prior state is a fresh look, so the first cut needs
+/// no other; a process that resumes after a crash, or was paused, reads the object once more.
+async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Result<(), Fault> {
+    if world.fresh.holds(object) {
+        return Ok(());
+    }
+    let api: Api<KeyRevocation> = Api::all(world.kube.clone());
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let found = world.read(api.get_opt(name)).await?;
+    let phase = |object: &KeyRevocation| object.status.as_ref().and_then(|status| status.phase);
+    let same = found.is_some_and(|fresh| {
+        fresh.metadata.uid == object.metadata.uid
+            && fresh.metadata.generation == object.metadata.generation
+            && fresh.metadata.deletion_timestamp.is_none()
+            && (goal == Goal::Restored || super::is_live(&fresh))
+            // Another replica may have come further meanwhile; what was decided then belongs to an earlier step.
+            && phase(&fresh) == phase(object)
+    });
+    match same {
+        true => Ok(()),
+        false => Err(Fault::conflict("the object changed meanwhile; reading it again")),
+    }
+}
+
+async fn switch(object: &KeyRevocation, world: &World, notes: &Notes, on: bool) -> Result<(), Fault> {
+    let spec = &object.spec;
+    let cloud = &world.cloud;
+    let (action, target, answer) = match (super::lever(spec), on) {
+        (Lever::Key, false) => {
+            ("DisableKey", spec.key_id.as_str(), cloud.disable_key(&spec.region, &spec.key_id).await)
+        }
+        (Lever::Key, true) => {
+            ("EnableKey", spec.key_id.as_str(), cloud.enable_key(&spec.region, &spec.key_id).await)
+        }
+        (Lever::Role, false) => ("DetachPolicyFromRole", ECS_GRANT, cloud.detach_ecs_grant().await),
+        (Lever::Role, true) => ("AttachPolicyToRole", ECS_GRANT, cloud.attach_ecs_grant().await),
+    };
+    record(object, world, notes, action, target, &answer);
+    answer.map(drop).map_err(Fault::from)
+}
+
+/// Remembers what was called until status says it, and logs it, which outlives the object.
+fn record(
+    object: &KeyRevocation,
+    world: &World,
+    notes: &Notes,
+    action: &'static str,
+    target: &str,
+    answer: &Result<Accepted, alibaba::Error>,
+) {
+    let (request_id, result) = match answer {
+        Ok(accepted) => (accepted.request_id.clone(), ACCEPTED.to_owned()),
+        Err(error) => (error.request_id.as_deref().map(str::to_owned), error.code.clone()),
+    };
+    let deed = Deed {
+        at: world.clock.now().as_microsecond(),
+        action,
+        target: target.to_owned(),
+        request_id,
+        result,
+        details: Vec::new(),
+    };
+    remember(object, notes, deed);
+}
+
+fn remember(object: &KeyRevocation, notes: &Notes, deed: Deed) {
+    let Deed { action, target, request_id, result, .. } = &deed;
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let request_id = request_id.as_deref();
+    tracing::info!(revocation = name, action, target, request_id, result, "revocation step");
+    notes.add(object.metadata.uid.as_deref().unwrap_or_default(), deed);
+}
+
+/// What one call said of many.
+fn summary(details: &[(String, String)], good: impl Fn(&str) -> bool) -> String {
+    let accepted = details.iter().filter(|(_, outcome)| good(outcome)).count();
+    match details.iter().find(|(_, outcome)| !good(outcome)) {
+        None => ACCEPTED.to_owned(),
+        Some((id, code)) => format!("{accepted} of {} accepted; {id}: {code}", details.len()),
+    }
+}
+
+/// One call for each disk, the same token for the same disk however often it is asked. Waits for the answers, not for the
+/// snapshots: they are of the moment at which they were asked for.
+async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let Some(blast) = notes.latest(uid) else {
+        return Err(Fault::conflict("the list of disks is not there any more; looking again"));
+    };
+    let owner = Owner::of(&world.settings.cluster, object);
+    let limit = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
+    let details = Mutex::new(Vec::new());
+    let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
+        let (owner, details) = (&owner, &details);
+        async move {
+            let mut parameters = owner.parameters(&format!("evidence-{disk}"), 1);
+            parameters.insert("RegionId".to_owned(), object.spec.region.clone());
+            parameters.insert("DiskId".to_owned(), disk.clone());
+            parameters.insert("SnapshotName".to_owned(), owner.console_name());
+            owner.add_tags(&mut parameters, &[]);
+            let outcome = match world.cloud.create_snapshot(&object.spec.region, &parameters).await {
+                Ok(created) => created.id,
+                Err(error) => error.code,
+            };
+            push(details, disk, outcome);
+        }
+    });
+    let in_time = tokio::time::timeout(limit, asked).await.is_ok();
+    let mut details = details.into_inner().unwrap_or_default();
+    if !in_time {
+        let silent: Vec<String> =
+            blast.disks.keys().filter(|disk| !details.iter().any(|(id, _)| id == *disk)).cloned().collect();
+        details.extend(silent.into_iter().map(|disk| (disk, "NotAnswered".to_owned())));
+    }
+    details.sort();
+    let deed = Deed {
+        at: world.clock.now().as_microsecond(),
+        action: report::EVIDENCE,
+        target: format!("{} disks", details.len()),
+        request_id: None,
+        result: summary(&details, |outcome| outcome.starts_with("s-")),
+        details,
+    };
+    remember(object, notes, deed);
+    notes.take_evidence(uid);
+    Ok(())
+}
+
+fn push(details: &Mutex<Vec<(String, String)>>, id: &str, outcome: String) {
+    let mut details = details.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    details.push((id.to_owned(), outcome));
+}
+
+/// Every batch at once; the cut follows when all are answered or the deadline has passed, not when the machines are down.
+async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
+        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
+    };
+    let details = Mutex::new(Vec::new());
+    let calls = FuturesUnordered::new();
+    for (ids, force) in [(&stops.instances, false), (&stops.forced, true)] {
+        for batch in ids.chunks(BATCH) {
+            let details = &details;
+            calls.push(async move {
+                match stop_batch(&world.cloud, &object.spec.region, batch, force).await {
+                    Ok(outcomes) => outcomes.into_iter().for_each(|outcome| {
+                        let code = outcome.result.err().map_or(ACCEPTED.to_owned(), |error| error.code);
+                        push(details, &outcome.id, code);
+                    }),
+                    Err(error) => batch.iter().for_each(|id| push(details, id, error.code.clone())),
+                }
+            });
+        }
+    }
+    let limit = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
+    let in_time = tokio::time::timeout(limit, calls.for_each(|()| async {})).await.is_ok();
+    let mut details = details.into_inner().unwrap_or_default();
+    // An instance that stands already, or is on its way, is as good as stopped.
+    details
+        .iter_mut()
+        .filter(|(_, code)| code == NOT_RUNNING)
+        .for_each(|(_, code)| *code = ACCEPTED.to_owned());
+    details.sort();
+    let result = match in_time {
+        true => summary(&details, |outcome| outcome == ACCEPTED),
+        false => format!("deadline passed; {}", summary(&details, |outcome| outcome == ACCEPTED)),
+    };
+    let deed = Deed {
+        at: world.clock.now().as_microsecond(),
+        action: report::STOP,
+        target: format!("{} instances", stops.instances.len() + stops.forced.len()),
+        request_id: None,
+        result,
+        details,
+    };
+    remember(object, notes, deed);
+    notes.answer_stops(uid, stops.requested_at.0.as_microsecond());
+    Ok(())
+}
+
+/// Asks again at once after what passes by itself; the caller's deadline ends it.
+async fn stop_batch(
+    cloud: &Cloud,
+    region: &str,
+    batch: &[String],
+    force: bool,
+) -> Result<Vec<alibaba::BatchOutcome>, alibaba::Error> {
+    loop {
+        match cloud.stop_instances(region, batch, force).await {
+            Err(error) if matches!(error.class, alibaba::Class::Throttled | alibaba::Class::Transient) => {
+                let pause = rand::rng().random_range(Duration::ZERO..Duration::from_millis(400));
+                tokio::time::sleep(pause).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Starts what this revocation stopped, and stands.
+async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
+        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
+    };
+    let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
+    let region = &object.spec.region;
+    let shown = world.cloud.instances(region, &ids).await?;
+    let runs = |id: &String| {
+        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
+        status.is_some_and(|status| status != "Stopped")
+    };
+    let still: Vec<String> = ids.into_iter().filter(|id| !runs(id)).collect();
+    let mut details = Vec::new();
+    for batch in still.chunks(BATCH) {
+        for outcome in world.cloud.start_instances(region, batch).await? {
+            let code = match outcome.result {
+                Ok(()) => ACCEPTED.to_owned(),
+                Err(error) => {
+                    notes.refuse_start(uid, &outcome.id, &error.code);
+                    error.code
+                }
+            };
+            details.push((outcome.id, code));
+        }
+    }
+    let deed = Deed {
+        at: world.clock.now().as_microsecond(),
+        action: report::START,
+        target: format!("{} instances", still.len()),
+        request_id: None,
+        result: summary(&details, |outcome| outcome == ACCEPTED),
+        details,
+    };
+    remember(object, notes, deed);
+    Ok(())
+}
+
+/// Puts the whole list into a ConfigMap. Whoever may not, or cannot, revokes all the same.
+async fn publish(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let Some(blast) = notes.latest(uid) else { return Ok(()) };
+    let content = observe::content_of(&blast);
+    let name = report::config_map(object);
+    let text = report::document(object, &blast);
+    let body = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "ecskms" } },
+        "data": { "report.json": text },
+    });
+    let api: Api<ConfigMap> = Api::namespaced(world.kube.clone(), &world.settings.namespace);
+    let params = PatchParams::apply("ecskms").force();
+    let written = world.read(api.patch(&name, &params, &Patch::Apply(body))).await;
+    if let Err(fault) = &written {
+        tracing::warn!(config_map = name, "the whole list could not be written: {fault}");
+    }
+    notes.publish(uid, content, written.is_ok());
+    Ok(())
+}
+
+/// Rehearses the start of one stopped instance under the key: the only way to see that ECS cannot use it.
+pub async fn probe(cloud: &Cloud, region: &str, blast: &Blast) -> Option<Probe> {
+    let (instance, _) = blast.instances.iter().find(|(_, instance)| instance.is_stopped())?;
+    let (cut_off, word) = match cloud.start_probe(region, instance).await {
+        Ok(StartProbe::CutOff(code)) => (Some(true), code),
+        Ok(StartProbe::WouldStart) => (Some(false), "it would have started".to_owned()),
+        Ok(StartProbe::Unclear(code)) => (None, code),
+        Err(error) => (None, error.code),
+    };
+    Some(Probe { instance: instance.clone(), cut_off, word })
+}

@@ -1,0 +1,274 @@
+//! KeyRevocation: the emergency lever. ECS loses the use of one key, who is hit is said, and it is undone only on demand.
+//!
+//! Runs in the emergency lane: in every replica, without waiting for the lease. Everything it does is idempotent, every record is a
+//! compare-and-swap, and nothing irreversible exists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::Event;
+use kube::{Api, Client};
+
+use crate::decision::report::Report;
+use crate::decision::{Decision, Reason};
+use crate::kind::revocations::Hold;
+use crate::kind::{Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
+use crate::resource::{SharedStatus, check};
+
+pub mod act;
+pub mod api;
+pub mod blast;
+pub mod decide;
+pub mod inventory;
+pub mod journal;
+pub mod notes;
+pub mod observe;
+pub mod promise;
+pub mod report;
+
+use api::{DesiredState, Method, Phase, RunningInstances};
+pub use api::{KeyRevocation, KeyRevocationSpec, KeyRevocationStatus};
+use decide::{Desired, Goal, Lever, Observed, RevocationEffect, RevocationMachine, Running, Wanted};
+use notes::Notes;
+
+/// Characters of a reason.
+const REASON_MIN: usize = 10;
+/// How often connections are used so that they stay open; servers and this side close idle ones after 15 seconds.
+const WARM_EVERY: Duration = Duration::from_secs(10);
+/// How often the keys of this cluster's own nodes are looked up for the guard against locking oneself out.
+const OWN_KEYS_EVERY: u32 = 30;
+
+impl KindStatus for KeyRevocationStatus {
+    fn shared(&self) -> &SharedStatus {
+        &self.shared
+    }
+
+    fn shared_mut(&mut self) -> &mut SharedStatus {
+        &mut self.shared
+    }
+}
+
+impl Kind for KeyRevocation {
+    type Machine = RevocationMachine;
+    type Status = KeyRevocationStatus;
+    type Shared = Notes;
+    const LANE: Lane = Lane::Emergency;
+
+    fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
+        Api::all(client)
+    }
+
+    fn guarded(client: Client, _namespace: Option<&str>) -> Api<DeserializeGuard<Self>> {
+        Api::all(client)
+    }
+
+    fn status(&self) -> Option<&KeyRevocationStatus> {
+        self.status.as_ref()
+    }
+
+    fn desired(&self) -> Result<Desired, Invalid> {
+        if self.metadata.deletion_timestamp.is_some() {
+            return Ok(Desired::Absent);
+        }
+        wanted(&self.spec).map(Desired::Present)
+    }
+
+    async fn observe(&self, desired: &Desired, world: &World, notes: &Notes) -> Result<Observed, Fault> {
+        observe::observe(self, desired, world, notes).await
+    }
+
+    async fn act(&self, world: &World, notes: &Notes, effect: &RevocationEffect) -> Result<(), Fault> {
+        act::act(self, world, notes, effect).await
+    }
+
+    fn request(
+        &self,
+        _desired: &Desired,
+        _observed: &Observed,
+        _owner: &Owner,
+        _attempt: u32,
+    ) -> BTreeMap<String, String> {
+        // A revocation creates no resource that it could own.
+        BTreeMap::new()
+    }
+
+    fn report(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<RevocationEffect>,
+        now: jiff::Timestamp,
+    ) -> Report<KeyRevocationStatus> {
+        report::report(self, desired, observed, decision, now)
+    }
+
+    fn settled(&self, desired: &Desired, observed: &Observed) -> Reason {
+        let Desired::Present(wanted) = desired else { return Reason::Deleting };
+        match promise::goal(wanted, observed) {
+            Goal::Planned => Reason::Planned,
+            Goal::Revoked => Reason::Revoked,
+            Goal::Restored => Reason::Restored,
+        }
+    }
+
+    /// After the cut and not before: deleting the object undoes nothing, so nothing is lost without it but the journal's last
+    /// entry, and the cut does not wait for a write that it does not need.
+    fn wants_finalizer(&self, _decision: &Decision<RevocationEffect>) -> bool {
+        self.status.as_ref().is_some_and(|status| status.timings.revoked_at.is_some())
+    }
+
+    fn notice(event: &Event<Self>, world: &World) {
+        let uid = |object: &Self| object.metadata.uid.clone().unwrap_or_default();
+        match event {
+            Event::Init => world.revocations.begin_list(),
+            Event::InitDone => world.revocations.end_list(),
+            Event::Apply(object) | Event::InitApply(object) => {
+                world.revocations.meet(&object.spec.region);
+                world.revocations.set(&uid(object), is_live(object).then(|| hold_of(object)));
+            }
+            Event::Delete(object) => world.revocations.set(&uid(object), None),
+        }
+    }
+
+    async fn companion(world: &World, notes: &Notes) {
+        let mut round = 0_u32;
+        loop {
+            if round.is_multiple_of(OWN_KEYS_EVERY) {
+                match inventory::own_keys(&world.cloud, &world.kube).await {
+                    Ok(keys) => notes.set_own_keys(keys),
+                    Err(error) => tracing::warn!(
+                        "the keys of this cluster's own nodes are not known, so nothing guards against revoking them: {error}"
+                    ),
+                }
+            }
+            keep_warm(world).await;
+            round = round.wrapping_add(1);
+            tokio::time::sleep(WARM_EVERY).await;
+        }
+    }
+}
+
+/// Uses the connections that a cut will need, so that it need not open them.
+async fn keep_warm(world: &World) {
+    let mut regions = world.revocations.regions();
+    regions.extend(world.settings.home_region.clone());
+    for region in regions {
+        if let Err(error) = world.cloud.keep_warm(&region).await {
+            tracing::debug!(region, "KMS is not reached: {error}");
+        }
+    }
+    let api: Api<KeyRevocation> = Api::all(world.kube.clone());
+    // The answer does not matter; a second connection beside that of the watch does.
+    if let Err(fault) = world.read(api.list_metadata(&kube::api::ListParams::default().limit(1))).await {
+        tracing::debug!("the Kubernetes API is not reached: {fault}");
+    }
+}
+
+/// True from the record of the prior state until that state stands again.
+pub fn is_live(object: &KeyRevocation) -> bool {
+    let Some(status) = &object.status else { return false };
+    status.prior_state.is_some()
+        && status.timings.restored_at.is_none()
+        && status.phase != Some(Phase::Restored)
+}
+
+/// True if the object still wants the key to stay away: a drill that has run its time does not.
+fn keeps(object: &KeyRevocation, now: jiff::Timestamp) -> bool {
+    let over = || {
+        let drill = object.spec.drill?;
+        let revoked = object.status.as_ref()?.timings.revoked_at.as_ref()?;
+        let minutes = jiff::SignedDuration::from_mins(i64::from(drill.restore_after_minutes));
+        Some(now >= revoked.0.checked_add(minutes).ok()?)
+    };
+    object.spec.desired_state == DesiredState::Revoked && !over().unwrap_or(false)
+}
+
+/// What a live revocation holds.
+pub fn hold_of(object: &KeyRevocation) -> Hold {
+    Hold {
+        name: object.metadata.name.clone().unwrap_or_default(),
+        region: object.spec.region.clone(),
+        key_id: observe::named_key(object).map(str::to_owned),
+    }
+}
+
+fn lever(spec: &KeyRevocationSpec) -> Lever {
+    match spec.method {
+        Method::DisableKey => Lever::Key,
+        Method::DetachEcsRole => Lever::Role,
+    }
+}
+
+/// The spec, checked once more: objects may have been stored around the schema's rules.
+fn wanted(spec: &KeyRevocationSpec) -> Result<Wanted, Invalid> {
+    check_key(&spec.key_id)?;
+    check::place(&spec.region).map_err(|problem| Invalid::field("spec.region", problem))?;
+    if spec.reason.trim().chars().count() < REASON_MIN {
+        return Err(Invalid::field("spec.reason", "must say in 10 characters or more why"));
+    }
+    if spec.requested_by.trim().is_empty() {
+        return Err(Invalid::field("spec.requestedBy", "must name who asks for it"));
+    }
+    if spec.account_ref.is_some() {
+        return Err(Invalid::field(
+            "spec.accountRef",
+            "CloudAccount is not served by this version; leave it out",
+        ));
+    }
+    if spec.approvals.iter().any(|approval| approval.approver == spec.requested_by) {
+        return Err(Invalid::field("spec.approvals", "whoever asked for the revocation cannot approve it"));
+    }
+    if spec.method == Method::DetachEcsRole && !spec.safety.acknowledge_account_wide {
+        return Err(Invalid::field(
+            "spec.safety.acknowledgeAccountWide",
+            "must be true for method DetachEcsRole, which hits every customer key in every region of the account",
+        ));
+    }
+    let approvers: BTreeSet<&str> =
+        spec.approvals.iter().map(|approval| approval.approver.as_str()).collect();
+    let approvals = u32::try_from(approvers.len()).unwrap_or(u32::MAX);
+    Ok(Wanted {
+        goal: match spec.desired_state {
+            DesiredState::Planned => Goal::Planned,
+            DesiredState::Revoked => Goal::Revoked,
+            DesiredState::Restored => Goal::Restored,
+        },
+        lever: lever(spec),
+        running: match spec.running_instances {
+            RunningInstances::Leave => Running::Leave,
+            RunningInstances::PerInstance => Running::PerInstance,
+            RunningInstances::Stop => Running::Stop,
+            RunningInstances::ForceStop => Running::ForceStop,
+        },
+        evidence: spec.evidence_snapshots,
+        max_affected: spec.safety.max_affected_instances,
+        digest: spec.safety.acknowledged_digest.clone(),
+        allow_self_lockout: spec.safety.allow_self_lockout,
+        approvals_missing: spec.approvals_required.saturating_sub(approvals),
+        drill: spec.drill.is_some(),
+    })
+}
+
+/// An id and nothing else: what an alias points at can be changed during an attack.
+fn check_key(key_id: &str) -> Result<(), Invalid> {
+    if key_id.starts_with("alias/acs/") {
+        return Err(Invalid {
+            reason: Reason::ServiceKeyNotRevocable,
+            message: format!(
+                "spec.keyId: {key_id} is the key of a cloud service, which can never be disabled"
+            ),
+        });
+    }
+    let plain = key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    match plain && !key_id.is_empty() && key_id.len() <= 64 {
+        true => Ok(()),
+        false => Err(Invalid::field(
+            "spec.keyId",
+            "must be the id of a key, never an alias or an ARN; DescribeKey shows the id",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! Looks at the key, at the other revocations and at what is hit. Reads only, past every memory.
+//!
+//! Before the cut, nothing is asked that the cut does not need: with `Leave` one DescribeKey is all.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::ListParams;
+
+use super::api::{KeyRevocation, KeyRevocationStatus, Phase};
+use super::blast;
+use super::decide::{
+    Desired, Goal, Inventory, KeyCheck, Lever, Observed, Running, Stage, Starts, Step, Switch, Wanted,
+};
+use super::inventory::{self, Question};
+use super::notes::{Found, Notes, Wish};
+use super::{act, journal, promise};
+use crate::alibaba::{Cloud, KeyState};
+use crate::kind::{Fault, World};
+
+/// How long after a restoration a cut that another process had begun before may still arrive.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// How much time may lie between the reading of the key and that of the other revocations: less than any of them needs to close.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+
+/// Everything that `decide` needs to know.
+pub async fn observe(
+    object: &KeyRevocation,
+    desired: &Desired,
+    world: &World,
+    notes: &Notes,
+) -> Result<Observed, Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let status = object.status.clone().unwrap_or_default();
+    let now = world.clock.now();
+    let mut observed = remembered(object, &status, notes, uid, now);
+    let Desired::Present(wanted) = desired else { return Ok(observed) };
+    if observed.stage == Stage::Restored && observed.closed {
+        // The record is closed: what becomes of the key now is its owner's business.
+        observed.switch = observed.prior.unwrap_or(Switch::Unasked);
+        return Ok(observed);
+    }
+    let began = tokio::time::Instant::now();
+    if observed.stage == Stage::Cutting && world.fresh.holds(object) && notes.just_on(uid) {
+        // The record was won a moment after the switch was read to be on. Reading it again would only delay the cut, which does
+        // no harm if somebody else has been faster.
+        observed.switch = Switch::On;
+    } else {
+        look_at_switch(object, wanted, &world.cloud, &mut observed).await?;
+    }
+    let saw_on = observed.stage == Stage::Fresh && observed.switch == Switch::On;
+    notes.saw_on(uid, saw_on.then_some(began));
+    let goal = promise::goal(wanted, &observed);
+    look_at_others(object, wanted, goal, world, &mut observed).await?;
+    if began.elapsed() > LOOK_MAX {
+        return Err(Fault::conflict(
+            "the look took so long that its parts do not belong together; looking again",
+        ));
+    }
+    if goal == Goal::Restored {
+        look_at_starts(object, &status, world, notes, &mut observed).await?;
+        return Ok(observed);
+    }
+    let listed = goal == Goal::Planned || observed.stage != Stage::Fresh || promise::needs_inventory(wanted);
+    let before_the_cut = observed.stage == Stage::Cutting && !needs_list_now(wanted, &status);
+    if observed.key == KeyCheck::Customer && listed && !before_the_cut && !observed.self_lockout_holds(wanted)
+    {
+        look_at_inventory(object, wanted, world, notes, &mut observed);
+    }
+    look_at_steps(object, &status, wanted, notes, now, &mut observed);
+    Ok(observed)
+}
+
+/// Between the record and the cut only the evidence still needs the list.
+fn needs_list_now(wanted: &Wanted, status: &KeyRevocationStatus) -> bool {
+    wanted.evidence && status.evidence.is_none()
+}
+
+impl Observed {
+    fn self_lockout_holds(&self, wanted: &Wanted) -> bool {
+        self.stage == Stage::Fresh
+            && self.self_lockout
+            && !wanted.allow_self_lockout
+            && wanted.goal != Goal::Planned
+    }
+}
+
+/// What status and this process say, without asking anybody.
+fn remembered(
+    object: &KeyRevocation,
+    status: &KeyRevocationStatus,
+    notes: &Notes,
+    uid: &str,
+    now: jiff::Timestamp,
+) -> Observed {
+    let prior = status.prior_state.as_ref().map(|prior| match object.spec.method {
+        super::api::Method::DisableKey => switch_of(&KeyState::from_word(&prior.key_state)),
+        super::api::Method::DetachEcsRole => grant(prior.ecs_role_policies.as_deref().unwrap_or_default()),
+    });
+    let passed = |since: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>,
+                  limit: Duration| {
+        since.as_ref().is_some_and(|since| {
+            jiff::SignedDuration::try_from(limit)
+                .ok()
+                .and_then(|limit| since.0.checked_add(limit).ok())
+                .is_some_and(|end| now >= end)
+        })
+    };
+    let drill =
+        object.spec.drill.map(|drill| Duration::from_secs(u64::from(drill.restore_after_minutes) * 60));
+    let verified = journal::verify(uid, &status.journal, status.journal_anchor.as_ref());
+    let continued = notes.continues(uid, &status.journal, status.journal_anchor.as_ref());
+    Observed {
+        switch: Switch::Unasked,
+        word: String::new(),
+        policies: None,
+        key: KeyCheck::Customer,
+        prior,
+        inherited: None,
+        stage: stage(status),
+        inventory: Inventory::Unasked,
+        self_lockout: notes.is_own_key(&object.spec.region, named_key(object)),
+        evidence: Step::None,
+        stops: Step::None,
+        unasked: 0,
+        starts: Starts::None,
+        holder: None,
+        drill_over: drill.is_some_and(|drill| passed(&status.timings.revoked_at, drill)),
+        aged: passed(&status.timings.restored_at, SETTLE),
+        closed: status.timings.closed_at.is_some(),
+        deeds: notes.deeds(uid, &status.journal),
+        probe: None,
+        journal_intact: verified.is_ok() && continued,
+        published: true,
+        report_namespace: None,
+        farewell: status.journal.last().is_some_and(|entry| entry.action == super::report::FAREWELL),
+        asked_at: asked_at(object, notes, uid, now).as_microsecond(),
+    }
+}
+
+/// The key that a hold is of; None for the role, which is of all.
+pub fn named_key(object: &KeyRevocation) -> Option<&str> {
+    match object.spec.method {
+        super::api::Method::DisableKey => Some(&object.spec.key_id),
+        super::api::Method::DetachEcsRole => None,
+    }
+}
+
+fn stage(status: &KeyRevocationStatus) -> Stage {
+    match (status.prior_state.is_some(), status.timings.restored_at.is_some(), status.phase) {
+        (false, ..) => Stage::Fresh,
+        (true, true, _) => Stage::Restored,
+        (true, false, Some(Phase::Restoring)) => Stage::Restoring,
+        (true, false, Some(Phase::Revoked | Phase::Contained)) => Stage::Cut,
+        (true, false, _) => Stage::Cutting,
+    }
+}
+
+/// The object's creation, if it was created as a request that nobody saw in time; else the moment of the first look.
+fn asked_at(object: &KeyRevocation, notes: &Notes, uid: &str, now: jiff::Timestamp) -> jiff::Timestamp {
+    /// A creation's time has seconds only; what is seen within this time is told by the more exact clock.
+    const SLACK_SECONDS: i64 = 2;
+    let seen = notes.asked_at(uid, now);
+    let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    match created {
+        Some(created)
+            if object.metadata.generation == Some(1)
+                && seen.as_second() - created.as_second() > SLACK_SECONDS =>
+        {
+            created
+        }
+        _ => seen,
+    }
+}
+
+async fn look_at_switch(
+    object: &KeyRevocation,
+    wanted: &Wanted,
+    cloud: &Cloud,
+    observed: &mut Observed,
+) -> Result<(), Fault> {
+    let spec = &object.spec;
+    let found = match wanted.lever {
+        Lever::Key => cloud.key_now(&spec.region, &spec.key_id).await?,
+        Lever::Role => {
+            let (key, policies) =
+                tokio::try_join!(cloud.key_now(&spec.region, &spec.key_id), cloud.ecs_role_policies())?;
+            let names = policies
+                .unwrap_or_default()
+                .iter()
+                .map(|policy| format!("{}/{}", policy.kind, policy.name))
+                .collect();
+            observed.policies = Some(names);
+            key
+        }
+    };
+    observed.key = match &found {
+        None => KeyCheck::Missing,
+        Some(key) if key.is_service_key => KeyCheck::Service,
+        Some(_) => KeyCheck::Customer,
+    };
+    (observed.switch, observed.word) = match (wanted.lever, &observed.policies, found) {
+        (Lever::Role, Some(policies), _) => {
+            let switch = grant(policies);
+            (switch, if switch == Switch::On { "Attached" } else { "Detached" }.to_owned())
+        }
+        (_, _, Some(key)) => (switch_of(&key.state), key.state.word().to_owned()),
+        (_, _, None) => (Switch::Missing, "Missing".to_owned()),
+    };
+    Ok(())
+}
+
+fn switch_of(state: &KeyState) -> Switch {
+    match state {
+        KeyState::Enabled => Switch::On,
+        KeyState::Disabled => Switch::Off,
+        KeyState::PendingDeletion => Switch::Deletion,
+        KeyState::PendingImport => Switch::Import,
+        KeyState::Unknown(_) => Switch::Unknown,
+    }
+}
+
+fn grant(policies: &[String]) -> Switch {
+    match policies.iter().any(|policy| policy == act::ECS_GRANT) {
+        true => Switch::On,
+        false => Switch::Off,
+    }
+}
+
+/// The revocations beside this one. Asked of the server itself where the answer changes what is done: before a state that another
+/// revocation has made is taken for the prior one, and before the key is given back. Never before a cut that is due.
+async fn look_at_others(
+    object: &KeyRevocation,
+    wanted: &Wanted,
+    goal: Goal,
+    world: &World,
+    observed: &mut Observed,
+) -> Result<(), Fault> {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let capturing = goal == Goal::Revoked
+        && observed.stage == Stage::Fresh
+        && !matches!(observed.switch, Switch::On | Switch::Missing)
+        && observed.key == KeyCheck::Customer;
+    if !capturing && goal != Goal::Restored {
+        let hold = super::hold_of(object);
+        observed.holder = world.revocations.others(uid, &hold).into_iter().next();
+        return Ok(());
+    }
+    let api: Api<KeyRevocation> = Api::all(world.kube.clone());
+    let list = world.read(api.list(&ListParams::default())).await?;
+    let mut others: Vec<KeyRevocation> = list
+        .items
+        .into_iter()
+        .filter(|other| {
+            other.metadata.uid.as_deref() != Some(uid) && same_switch(other, object, wanted.lever)
+        })
+        .filter(|other| other.status.as_ref().is_some_and(|status| status.prior_state.is_some()))
+        .collect();
+    others.sort_by_key(|other| {
+        let prior = other.status.as_ref().and_then(|status| status.prior_state.as_ref());
+        prior.map(|prior| prior.captured_at.0)
+    });
+    // Also one that is restored, as long as a late cut of it may have made the state that is seen here.
+    let first = others
+        .iter()
+        .find(|other| other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_none()));
+    if capturing && let Some(other) = first {
+        let status = other.status.clone().unwrap_or_default();
+        if let Some(prior) = status.prior_state {
+            let switch = match wanted.lever {
+                Lever::Key => switch_of(&KeyState::from_word(&prior.key_state)),
+                Lever::Role => grant(prior.ecs_role_policies.as_deref().unwrap_or_default()),
+            };
+            let name = other.metadata.name.clone().unwrap_or_default();
+            observed.inherited = Some((name, switch, prior.key_state));
+            if wanted.lever == Lever::Role {
+                observed.policies = prior.ecs_role_policies;
+            }
+        }
+    }
+    let wants_it = |other: &&KeyRevocation| super::is_live(other) && super::keeps(other, world.clock.now());
+    let holder = others.iter().find(wants_it).and_then(|other| other.metadata.name.clone());
+    observed.holder = holder;
+    Ok(())
+}
+
+fn same_switch(a: &KeyRevocation, b: &KeyRevocation, lever: Lever) -> bool {
+    a.spec.method == b.spec.method
+        && (lever == Lever::Role || (a.spec.region == b.spec.region && a.spec.key_id == b.spec.key_id))
+}
+
+fn look_at_inventory(
+    object: &KeyRevocation,
+    wanted: &Wanted,
+    world: &World,
+    notes: &Notes,
+    observed: &mut Observed,
+) {
+    let uid = object.metadata.uid.clone().unwrap_or_default();
+    let after_cut = observed.stage == Stage::Cut;
+    let complete = notes.latest(&uid).is_some_and(|blast| blast.complete());
+    let stopping = wanted.running != Running::Leave
+        && notes.latest(&uid).is_some_and(|blast| blast.still_readable().next().is_some());
+    let seconds = match observed.stage {
+        Stage::Cut if stopping => 5,
+        Stage::Cut if complete => 120,
+        Stage::Fresh if wanted.goal == Goal::Planned && complete => 600,
+        _ => 30,
+    };
+    let wish = Wish {
+        age_max: Duration::from_secs(seconds),
+        patience: Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)),
+        after_cut,
+        wishes: wanted.running == Running::PerInstance,
+    };
+    let (cloud, kube) = (world.cloud.clone(), world.kube.clone());
+    let cluster = world.settings.cluster.clone();
+    let question = Question {
+        region: object.spec.region.clone(),
+        key_id: object.spec.key_id.clone(),
+        lever: wanted.lever,
+        wishes: wish.wishes,
+    };
+    let owner = uid.clone();
+    let begin = move |notes: Notes| {
+        tokio::spawn(async move {
+            let facts = inventory::of_both(&cloud, &kube, &cluster, &question).await;
+            let blast = std::sync::Arc::new(blast::join(facts));
+            let probe = if after_cut { act::probe(&cloud, &question.region, &blast).await } else { None };
+            let at = tokio::time::Instant::now();
+            notes.list(&owner, Found { blast, probe, after_cut, wishes: wish.wishes, at });
+        });
+    };
+    let (inventory, probe) = notes.inventory(&uid, wish, begin);
+    if let Inventory::Done(blast) = &inventory {
+        observed.self_lockout |= blast.locks_out();
+        observed.published = notes.published(&uid, content_of(blast));
+        observed.report_namespace = notes.is_published(&uid).then(|| world.settings.namespace.clone());
+    }
+    observed.inventory = inventory;
+    observed.probe = probe;
+}
+
+/// A print of a list, to know whether it has changed.
+pub fn content_of(blast: &blast::Blast) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    blast.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Evidence and stops: what is due, and what is over.
+fn look_at_steps(
+    object: &KeyRevocation,
+    status: &KeyRevocationStatus,
+    wanted: &Wanted,
+    notes: &Notes,
+    now: jiff::Timestamp,
+    observed: &mut Observed,
+) {
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    if needs_list_now(wanted, status) {
+        observed.evidence = match &observed.inventory {
+            _ if notes.evidence_taken(uid) => Step::Over,
+            Inventory::Done(blast) if blast.disks.is_empty() => Step::Over,
+            Inventory::Done(_) => Step::Due,
+            Inventory::Late => Step::Over,
+            Inventory::Unasked | Inventory::Running => Step::Waiting,
+        };
+    }
+    if let Some(stops) = status.stops.as_ref().filter(|stops| !stops.answered) {
+        let answered = notes.stops_answered(uid, stops.requested_at.0.as_microsecond());
+        let deadline = jiff::SignedDuration::from_secs(i64::from(object.spec.stop_deadline_seconds));
+        let late = stops.requested_at.0.checked_add(deadline).is_ok_and(|end| now >= end);
+        observed.stops = if answered || late { Step::Over } else { Step::Due };
+    }
+    if observed.stage == Stage::Cut
+        && let Inventory::Done(blast) = &observed.inventory
+    {
+        observed.unasked = super::report::unasked(status, blast, wanted.running);
+    }
+}
+
+/// Instances that were stopped, and are to run again.
+async fn look_at_starts(
+    object: &KeyRevocation,
+    status: &KeyRevocationStatus,
+    world: &World,
+    notes: &Notes,
+    observed: &mut Observed,
+) -> Result<(), Fault> {
+    /// After this long, a refused start is tried again.
+    const AGAIN: Duration = Duration::from_secs(4);
+    let uid = object.metadata.uid.as_deref().unwrap_or_default();
+    let Some(stops) = status.stops.as_ref().filter(|stops| !stops.started) else { return Ok(()) };
+    if observed.stage < Stage::Restoring || Some(observed.switch) != observed.prior {
+        return Ok(());
+    }
+    let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
+    let shown = world.cloud.instances(&object.spec.region, &ids).await?;
+    let mut starts = Starts::None;
+    for id in &ids {
+        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
+        let one = match (status, notes.start_refusal(uid, id)) {
+            (Some("Stopping" | "Pending"), _) => Starts::Moving,
+            (Some("Stopped") | None, Some((code, _))) if code == act::GONE => Starts::None,
+            (Some("Stopped") | None, Some((_, age))) if age < AGAIN => Starts::Refused,
+            (Some("Stopped") | None, _) => Starts::Due,
+            _ => Starts::None,
+        };
+        starts = match (starts, one) {
+            (Starts::Due, _) | (_, Starts::Due) => Starts::Due,
+            (Starts::Moving, _) | (_, Starts::Moving) => Starts::Moving,
+            (Starts::Refused, _) | (_, Starts::Refused) => Starts::Refused,
+            _ => Starts::None,
+        };
+    }
+    observed.starts = starts;
+    Ok(())
+}

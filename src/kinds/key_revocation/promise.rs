@@ -1,0 +1,53 @@
+//! What a revocation promises, as predicates on what was seen. Pure; `decide` strives for it, models check it.
+
+use super::decide::{Desired, Goal, Inventory, Observed, Running, Stage, Switch, Wanted};
+use crate::decision::Reason;
+
+/// True while the observed state equals the one that is asked for.
+pub fn holds(desired: &Desired, observed: &Observed) -> bool {
+    let Desired::Present(wanted) = desired else { return observed.farewell };
+    match goal(wanted, observed) {
+        Goal::Planned => matches!(&observed.inventory, Inventory::Done(blast) if blast.complete()),
+        Goal::Revoked => observed.prior.is_some() && rejected(observed.switch),
+        // Once it was given back and nothing of the revocation can arrive any more, what others do with it is theirs.
+        Goal::Restored if observed.stage == Stage::Restored && observed.closed => true,
+        Goal::Restored => observed.prior == Some(observed.switch) && observed.holder.is_none(),
+    }
+}
+
+/// What is asked for now: a drill that has run its time asks for its end.
+pub fn goal(wanted: &Wanted, observed: &Observed) -> Goal {
+    match wanted.goal {
+        Goal::Revoked if wanted.drill && observed.drill_over => Goal::Restored,
+        goal => goal,
+    }
+}
+
+/// True if no new use of the key can begin.
+pub fn rejected(switch: Switch) -> bool {
+    matches!(switch, Switch::Off | Switch::Deletion | Switch::Import)
+}
+
+/// True if a step before the cut wants the list of what is hit.
+pub fn needs_inventory(wanted: &Wanted) -> bool {
+    demands_inventory(wanted) || wanted.evidence || wanted.running != Running::Leave
+}
+
+/// True if the cut must be held back without a complete list.
+pub fn demands_inventory(wanted: &Wanted) -> bool {
+    wanted.max_affected.is_some() || wanted.digest.is_some()
+}
+
+/// Whether to switch on or off to come from `now` to `prior`; or why nobody but a human can.
+///
+/// Deletions are neither cancelled nor scheduled: the first would enable the key whatever it was, the second is final.
+pub fn way_back(prior: Switch, now: Switch) -> Result<bool, Reason> {
+    match (prior, now) {
+        (_, Switch::Deletion) => Err(Reason::KeyPendingDeletion),
+        (_, Switch::Import) => Err(Reason::KeyPendingImport),
+        (_, Switch::Missing | Switch::Unasked) => Err(Reason::KeyNotFound),
+        (Switch::On, Switch::Off | Switch::Unknown | Switch::On) => Ok(true),
+        (Switch::Off, Switch::On | Switch::Unknown | Switch::Off) => Ok(false),
+        _ => Err(Reason::PriorStateUnreachable),
+    }
+}

@@ -1,0 +1,362 @@
+//! What a KeyRevocation says about itself: the recorded steps, the journal, the list, the checks. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use super::api::{
+    ConfigMapReference, Evidence, KeyRevocation, KeyRevocationStatus, Phase, PriorState, RefusedStop, Stops,
+    Verification, VerificationResult,
+};
+use super::blast::Blast;
+use super::decide::{
+    Deed, Desired, Goal, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Wanted,
+};
+use super::{journal, promise};
+use crate::decision::Decision;
+use crate::decision::report::Report;
+
+mod list;
+mod words;
+
+pub use list::{config_map, document};
+
+/// The journal's last entry.
+pub const FAREWELL: &str = "ObjectDeleted";
+/// The snapshots before the cut.
+pub const EVIDENCE: &str = "CreateSnapshot";
+/// The stop calls.
+pub const STOP: &str = "StopInstances";
+/// The start calls.
+pub const START: &str = "StartInstances";
+
+/// Instances that status can hold as stopped.
+const STOPS_MAX: usize = 5_000;
+/// Entries of the shorter lists.
+const LIST_MAX: usize = 100;
+
+/// Status, conditions and the sentence for Ready.
+pub fn report(
+    object: &KeyRevocation,
+    desired: &Desired,
+    observed: &Observed,
+    decision: &Decision<RevocationEffect>,
+    now: jiff::Timestamp,
+) -> Report<KeyRevocationStatus> {
+    let scope = object.metadata.uid.as_deref().unwrap_or_default();
+    let mut pen = Pen { scope, now, status: object.status.clone().unwrap_or_default() };
+    for deed in &observed.deeds {
+        pen.deed(deed);
+    }
+    let Desired::Present(wanted) = desired else {
+        if matches!(decision, Decision::Do(RevocationEffect::Farewell)) {
+            let phase = pen.status.phase.map_or("nothing was done".to_owned(), |phase| format!("{phase:?}"));
+            pen.line(FAREWELL, &object.spec.key_id, None, &phase);
+        }
+        let message = "The object is let go of; what it did stays as it is.".to_owned();
+        return Report { status: pen.status, facts: Vec::new(), message };
+    };
+    pen.list(object, observed);
+    pen.record(object, wanted, observed, decision);
+    if !matches!(decision, Decision::Do(_)) {
+        pen.standing(object, wanted, observed, decision);
+    }
+    if wanted.goal >= Goal::Revoked && observed.stage >= Stage::Cut && observed.stage < Stage::Restoring {
+        pen.verify(wanted, observed);
+    }
+    let facts = words::facts(object, wanted, observed, &pen.status);
+    let message = words::message(object, wanted, observed, decision, &pen.status);
+    Report { status: pen.status, facts, message }
+}
+
+/// Instances that should be stopped and were not asked to, or only more gently.
+pub fn unasked(status: &KeyRevocationStatus, blast: &Blast, running: Running) -> usize {
+    let (gentle, forced) = to_ask(status, blast, running);
+    gentle.len() + forced.len()
+}
+
+fn to_ask(status: &KeyRevocationStatus, blast: &Blast, running: Running) -> (Vec<String>, Vec<String>) {
+    let (gentle, forced) = blast.to_stop(running);
+    let Some(stops) = &status.stops else {
+        return (gentle.into_iter().collect(), forced.into_iter().collect());
+    };
+    let asked = |id: &String, force: bool| {
+        stops.forced.contains(id)
+            || (!force && stops.instances.contains(id))
+            || stops.refused.iter().any(|refused| refused.id == *id && refused.forced >= force)
+    };
+    (
+        gentle.into_iter().filter(|id| !asked(id, false)).collect(),
+        forced.into_iter().filter(|id| !asked(id, true)).collect(),
+    )
+}
+
+/// Writes into the status of one pass.
+struct Pen<'a> {
+    scope: &'a str,
+    now: jiff::Timestamp,
+    status: KeyRevocationStatus,
+}
+
+impl Pen<'_> {
+    fn at(&self, microsecond: i64) -> MicroTime {
+        MicroTime(jiff::Timestamp::from_microsecond(microsecond).unwrap_or(self.now))
+    }
+
+    fn now(&self) -> MicroTime {
+        MicroTime(journal::micros(self.now))
+    }
+
+    fn line(&mut self, action: &str, target: &str, request_id: Option<String>, result: &str) {
+        let time = self.now;
+        self.line_at(time, action, target, request_id, result);
+    }
+
+    fn line_at(
+        &mut self,
+        time: jiff::Timestamp,
+        action: &str,
+        target: &str,
+        request_id: Option<String>,
+        result: &str,
+    ) {
+        let line = journal::Line {
+            time,
+            action: action.to_owned(),
+            target: target.to_owned(),
+            request_id,
+            result: result.to_owned(),
+        };
+        journal::append(self.scope, &mut self.status.journal, &mut self.status.journal_anchor, line);
+    }
+
+    fn deed(&mut self, deed: &Deed) {
+        let time = self.at(deed.at);
+        self.line_at(time.0, deed.action, &deed.target, deed.request_id.clone(), &deed.result);
+        match deed.action {
+            EVIDENCE => self.status.evidence = Some(evidence(deed, time)),
+            STOP => self.answer_stops(deed),
+            _ => {}
+        }
+    }
+
+    /// What refused is not what this revocation stopped.
+    fn answer_stops(&mut self, deed: &Deed) {
+        let Some(stops) = &mut self.status.stops else { return };
+        stops.answered = true;
+        for (id, code) in deed.details.iter().filter(|(_, code)| code != "Accepted") {
+            let forced = stops.forced.contains(id);
+            stops.instances.retain(|kept| kept != id);
+            stops.forced.retain(|kept| kept != id);
+            stops.refused.retain(|refused| refused.id != *id);
+            if stops.refused.len() < LIST_MAX {
+                let code = code.chars().take(128).collect();
+                stops.refused.push(RefusedStop { id: id.clone(), code, forced });
+            }
+        }
+    }
+
+    /// Who is hit, as far as it is known.
+    fn list(&mut self, object: &KeyRevocation, observed: &Observed) {
+        let Inventory::Done(blast) = &observed.inventory else { return };
+        self.status.blast_radius = Some(list::radius(blast));
+        self.status.still_readable = Some(list::still_readable(blast, self.status.stops.as_ref()));
+        if observed.published && object.metadata.name.is_some() {
+            let name = config_map(object);
+            let named = |reference: &ConfigMapReference| reference.name == name;
+            let kept = self.status.report_ref.take().filter(named);
+            self.status.report_ref = kept.or(observed
+                .report_namespace
+                .clone()
+                .map(|namespace| ConfigMapReference { namespace, name }));
+        }
+    }
+
+    /// The records that are written before what they allow.
+    fn record(
+        &mut self,
+        object: &KeyRevocation,
+        wanted: &Wanted,
+        observed: &Observed,
+        decision: &Decision<RevocationEffect>,
+    ) {
+        let target = object.spec.key_id.as_str();
+        if promise::goal(wanted, observed) >= Goal::Revoked && self.status.timings.requested_at.is_none() {
+            self.status.timings.requested_at = Some(self.at(observed.asked_at));
+        }
+        match decision {
+            Decision::Do(RevocationEffect::Record) => {
+                let prior = self.prior(wanted, observed);
+                self.line("RecordPriorState", target, None, &prior.key_state);
+                self.status.prior_state = Some(prior);
+                self.status.timings.first_call_at = Some(self.now());
+                self.status.phase = Some(Phase::Revoking);
+                self.record_stops(wanted, observed);
+            }
+            Decision::Do(RevocationEffect::Reassert) => {
+                self.status.reverts += 1;
+                self.status.timings.restored_at = None;
+                self.status.timings.closed_at = None;
+                self.status.phase = Some(Phase::Revoking);
+                self.line("RevocationReverted", target, None, &observed.word);
+            }
+            Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
+            Decision::Do(RevocationEffect::BeginRestore) => {
+                self.status.phase = Some(Phase::Restoring);
+                self.status.timings.restored_at = None;
+                let prior = self.status.prior_state.as_ref().map(|prior| prior.key_state.clone());
+                self.line("BeginRestore", target, None, &prior.unwrap_or_default());
+            }
+            _ => {}
+        }
+    }
+
+    fn prior(&self, wanted: &Wanted, observed: &Observed) -> PriorState {
+        let (key_state, inherited_from) = match &observed.inherited {
+            Some((name, _, word)) => (word.clone(), Some(name.clone())),
+            None => (observed.word.clone(), None),
+        };
+        let policies = observed.policies.clone().filter(|_| wanted.lever == Lever::Role);
+        PriorState {
+            key_state: key_state.chars().take(64).collect(),
+            ecs_role_policies: policies,
+            captured_at: self.now(),
+            inherited_from,
+        }
+    }
+
+    /// Written before the stop calls, so that a restoration after a crash knows what they were about.
+    fn record_stops(&mut self, wanted: &Wanted, observed: &Observed) {
+        let Inventory::Done(blast) = &observed.inventory else { return };
+        let (gentle, forced) = to_ask(&self.status, blast, wanted.running);
+        if gentle.is_empty() && forced.is_empty() {
+            return;
+        }
+        let count = gentle.len() + forced.len();
+        let mut stops = self.status.stops.take().unwrap_or(Stops {
+            requested_at: self.now(),
+            answered: false,
+            instances: Vec::new(),
+            forced: Vec::new(),
+            refused: Vec::new(),
+            started: false,
+        });
+        stops.requested_at = self.now();
+        stops.answered = false;
+        stops.instances.retain(|id| !forced.contains(id));
+        stops.instances.extend(gentle);
+        stops.forced.extend(forced);
+        stops.instances.truncate(STOPS_MAX);
+        stops.forced.truncate(STOPS_MAX);
+        self.status.stops = Some(stops);
+        self.line("RecordStops", &format!("{count} instances"), None, "Recorded");
+    }
+
+    /// How far it has come, once nothing is to be done right now.
+    fn standing(
+        &mut self,
+        object: &KeyRevocation,
+        wanted: &Wanted,
+        observed: &Observed,
+        decision: &Decision<RevocationEffect>,
+    ) {
+        if observed.stops == Step::Over
+            && let Some(stops) = &mut self.status.stops
+        {
+            stops.answered = true;
+        }
+        match promise::goal(wanted, observed) {
+            Goal::Planned => {
+                let listed = matches!(decision, Decision::Settled);
+                self.status.phase = Some(if listed { Phase::Planned } else { Phase::Planning });
+            }
+            Goal::Revoked if observed.stage == Stage::Fresh => self.status.phase = Some(Phase::Held),
+            Goal::Revoked if promise::rejected(observed.switch) => self.revoked(object, observed),
+            Goal::Revoked => {}
+            Goal::Restored => {
+                if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
+                    self.status.phase = Some(Phase::Restored);
+                    self.status.timings.restored_at = Some(self.now());
+                    self.line("Restored", &object.spec.key_id, None, &observed.word);
+                }
+                if observed.stage == Stage::Restored
+                    && observed.aged
+                    && observed.prior == Some(observed.switch)
+                    && self.status.timings.closed_at.is_none()
+                {
+                    self.status.timings.closed_at = Some(self.now());
+                }
+                if observed.starts == Starts::None
+                    && matches!(decision, Decision::Settled)
+                    && let Some(stops) = &mut self.status.stops
+                {
+                    stops.started = true;
+                }
+            }
+        }
+    }
+
+    fn revoked(&mut self, object: &KeyRevocation, observed: &Observed) {
+        let target = object.spec.key_id.as_str();
+        let since = |status: &KeyRevocationStatus, at: &MicroTime| {
+            let begun = status.timings.requested_at.as_ref()?;
+            Some((at.0.as_millisecond() - begun.0.as_millisecond()).max(0))
+        };
+        if self.status.timings.revoked_at.is_none() {
+            let accepted = observed.deeds.iter().rev().find(|deed| {
+                matches!(deed.action, "DisableKey" | "DetachPolicyFromRole") && deed.result == "Accepted"
+            });
+            let at = accepted.map_or_else(|| self.now(), |deed| self.at(deed.at));
+            self.status.timings.time_to_revoke_ms = since(&self.status, &at);
+            self.status.timings.revoked_at = Some(at);
+        }
+        if self.status.phase == Some(Phase::Revoking) {
+            self.line("Revoked", target, None, &observed.word);
+        }
+        let contained = words::contained(observed) == Some(true);
+        self.status.phase = Some(if contained { Phase::Contained } else { Phase::Revoked });
+        if contained && self.status.timings.contained_at.is_none() {
+            let at = self.now();
+            self.status.timings.time_to_contain_ms = since(&self.status, &at);
+            self.status.timings.contained_at = Some(at);
+            self.line("Contained", target, None, "no running instance holds a data key");
+        }
+    }
+
+    /// The checks; a result that was seen before keeps its time.
+    fn verify(&mut self, wanted: &Wanted, observed: &Observed) {
+        let checks = words::checks(wanted, observed, self.status.evidence.as_ref());
+        let before = std::mem::take(&mut self.status.verification);
+        self.status.verification = checks
+            .into_iter()
+            .map(|(check, result, detail)| {
+                let detail: String = detail.chars().take(512).collect();
+                let same = before
+                    .iter()
+                    .find(|old| old.check == check && old.result == result && old.detail == detail);
+                Verification {
+                    check: check.to_owned(),
+                    result,
+                    time: same.map_or_else(|| self.now(), |old| old.time.clone()),
+                    detail,
+                }
+            })
+            .collect();
+        let passed = self.status.verification.iter().all(|check| check.result == VerificationResult::Pass);
+        if passed && !self.status.verification.is_empty() && self.status.timings.verified_at.is_none() {
+            self.status.timings.verified_at = Some(self.now());
+        }
+    }
+}
+
+fn evidence(deed: &Deed, requested_at: MicroTime) -> Evidence {
+    let accepted = deed.details.iter().filter(|(_, outcome)| outcome.starts_with("s-"));
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Evidence {
+        requested_at,
+        accepted: count(accepted.clone().count()),
+        refused: count(deed.details.len() - accepted.clone().count()),
+        snapshots: accepted.take(LIST_MAX).map(|(disk, snapshot)| format!("{disk}={snapshot}")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

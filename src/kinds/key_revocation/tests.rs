@@ -1,0 +1,75 @@
+//! What a spec means before any call, and what a revocation says about itself.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn object(fields: Value) -> KeyRevocation {
+    let mut spec = json!({
+        "region": "cn-hangzhou", "keyId": "key-a", "desiredState": "Revoked",
+        "reason": "a leaked credential", "requestedBy": "alice",
+    });
+    spec.as_object_mut().expect("an object").extend(fields.as_object().expect("fields").clone());
+    KeyRevocation::new("one", serde_json::from_value(spec).expect("a spec"))
+}
+
+fn refusal(fields: Value) -> Invalid {
+    object(fields).desired().expect_err("a bad spec")
+}
+
+#[test]
+fn bad_specs_are_refused_before_any_call() {
+    let service = refusal(json!({"keyId": "alias/acs/ecs"}));
+    assert_eq!(service.reason, Reason::ServiceKeyNotRevocable);
+    for fields in [
+        json!({"keyId": "alias/payments"}),
+        json!({"keyId": "acs:kms:cn-hangzhou:1:key/key-a"}),
+        json!({"keyId": ""}),
+        json!({"reason": "  short  "}),
+        json!({"requestedBy": " "}),
+        json!({"region": "nowhere"}),
+        json!({"approvals": [{"approver": "alice"}]}),
+        json!({"method": "DetachEcsRole"}),
+    ] {
+        assert_eq!(refusal(fields.clone()).reason, Reason::InvalidSpec, "{fields}");
+    }
+}
+
+#[test]
+fn a_bad_spec_never_blocks_a_deletion() {
+    let mut leaving = object(json!({"reason": "short"}));
+    leaving.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    assert_eq!(leaving.desired(), Ok(Desired::Absent));
+}
+
+#[test]
+fn approvers_are_counted_once_each() {
+    let missing = |fields: Value| match object(fields).desired() {
+        Ok(Desired::Present(wanted)) => wanted.approvals_missing,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(missing(json!({"approvalsRequired": 2})), 2);
+    let twice = json!([{"approver": "bob"}, {"approver": "bob"}]);
+    assert_eq!(missing(json!({"approvalsRequired": 2, "approvals": twice})), 1);
+    let two = json!([{"approver": "bob"}, {"approver": "eve"}]);
+    assert_eq!(missing(json!({"approvalsRequired": 2, "approvals": two})), 0);
+}
+
+#[test]
+fn a_revocation_is_live_from_its_record_until_what_it_recorded_stands_again() {
+    let with = |status: Value| {
+        let mut revocation = object(json!({}));
+        revocation.status = Some(serde_json::from_value(status).expect("a status"));
+        revocation
+    };
+    let time = "2026-01-01T00:00:00.000000Z";
+    let prior = json!({"keyState": "Enabled", "capturedAt": time});
+    assert!(!is_live(&object(json!({}))));
+    assert!(!is_live(&with(json!({"phase": "Held"}))));
+    for phase in ["Revoking", "Revoked", "Contained", "Restoring"] {
+        assert!(is_live(&with(json!({"phase": phase, "priorState": prior}))), "{phase}");
+    }
+    let restored = json!({"phase": "Restored", "priorState": prior, "timings": {"restoredAt": time}});
+    assert!(!is_live(&with(restored)));
+}

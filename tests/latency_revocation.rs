@@ -1,0 +1,375 @@
+//! How long a key lives after its revocation was accepted: real sockets, real operator processes, and a bare oracle beside them.
+//!
+//! The oracle is one watch and one signed call on a warm connection, in the same run and interleaved with the operator. What is
+//! measured is the time from the accepted POST to the arrival of DisableKey, both by the clock of the servers' process.
+//! `ECSKMS_LATENCY_RUNS` sets the number of runs (1,000 for the record), `ECSKMS_LATENCY_OTHERS` the number of other objects.
+
+#![expect(clippy::print_stdout, reason = "the latencies are figures that are reported")]
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use ecskms::alibaba::{self, Cloud, Credentials, Source};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+/// The key of the operator's revocations.
+const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+/// The key of the oracle.
+const ORACLE_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7c9";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// When what was accepted, and when which key was to be disabled.
+#[derive(Default)]
+struct Times {
+    accepted: Mutex<BTreeMap<String, Instant>>,
+    arrived: Mutex<Vec<(String, Instant)>>,
+}
+
+impl Times {
+    fn first_arrival(&self, key: &str) -> Option<Instant> {
+        self.arrived.lock().expect("nobody panicked").iter().find(|(name, _)| name == key).map(|(_, at)| *at)
+    }
+}
+
+/// Both servers on sockets, on threads of their own.
+struct Servers {
+    times: Arc<Times>,
+    kube: Client,
+    cloud: String,
+    folder: std::path::PathBuf,
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Serves on a runtime of its own, so that the test's work does not delay it.
+fn serve(router: Router) -> String {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            sender.send(listener.local_addr().expect("an address")).expect("somebody waits");
+            let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            axum::serve(listener, router).await.expect("the server runs");
+        });
+    });
+    format!("http://{}", receiver.recv().expect("an address"))
+}
+
+impl Servers {
+    async fn start() -> Servers {
+        let times = Arc::<Times>::default();
+        let server = sim::kube::Server::new(sim::kube::Options { data_dir: None }).expect("an empty store");
+        let clock = times.clone();
+        let accepted = from_fn(move |request: Request, next: Next| {
+            let clock = clock.clone();
+            async move {
+                let marked =
+                    request.headers().get("x-name").and_then(|name| name.to_str().ok()).map(str::to_owned);
+                let response: Response = next.run(request).await;
+                if let Some(name) = marked.filter(|_| response.status().is_success()) {
+                    clock.accepted.lock().expect("nobody panicked").insert(name, Instant::now());
+                }
+                response
+            }
+        });
+        let api = serve(server.router().layer(accepted));
+        let options = sim::cloud::Options { time_scale: 1.0, start_account: true, seed: 7 };
+        let clock = times.clone();
+        let arrived = from_fn(move |request: Request, next: Next| {
+            let clock = clock.clone();
+            async move {
+                let action = request.headers().get("x-acs-action").and_then(|name| name.to_str().ok());
+                if action == Some("DisableKey") {
+                    let at = Instant::now();
+                    let query = request.uri().query().unwrap_or_default().to_owned();
+                    let key = if query.contains(ORACLE_KEY) { ORACLE_KEY } else { KEY };
+                    clock.arrived.lock().expect("nobody panicked").push((key.to_owned(), at));
+                }
+                next.run(request).await
+            }
+        });
+        let cloud = serve(sim::cloud::Cloud::new(options).router().layer(arrived));
+        let folder = std::env::temp_dir().join(format!("ecskms-latency-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": api}}], "users": [{"name": "u", "user": {}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+        std::fs::write(folder.join("kubeconfig"), kubeconfig.to_string()).expect("a file");
+        let kube = Client::try_from(kube::Config::new(api.parse().expect("a URL"))).expect("a client");
+        let crds: Api<
+            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+        > = Api::all(kube.clone());
+        for crd in ecskms::manifests::crds() {
+            crds.create(&PostParams::default(), &crd).await.expect("the CRD is accepted");
+        }
+        let servers = Servers { times, kube, cloud, folder };
+        servers
+            .order("PUT", "settings", json!({"kmsReadsPerSecond": 1000, "kmsWritesPerSecond": 1000}))
+            .await;
+        servers
+    }
+
+    async fn order(&self, method: &str, path: &str, body: Value) -> Value {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = format!("{}/_sim/{path}", self.cloud);
+        let request = client.request(method.parse().expect("a method"), url).json(&body);
+        request.send().await.expect("an answer").json().await.expect("JSON")
+    }
+
+    fn operator(&self, name: &str) -> Child {
+        let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).expect("a file");
+        Command::new(env!("CARGO_BIN_EXE_ecskms"))
+            .args(["run", "--leader-elect", "--region", "cn-hangzhou", "--cloud-endpoint", &self.cloud])
+            .args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", name])
+            .args(["--lease-namespace", "default", "--log", "warn,ecskms=info"])
+            .env("KUBECONFIG", self.folder.join("kubeconfig"))
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", sim::cloud::ACCESS_KEY_ID)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", sim::cloud::ACCESS_KEY_SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts")
+    }
+
+    fn objects(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource {
+            group: "ecskms.dev".into(),
+            version: "v1alpha1".into(),
+            api_version: "ecskms.dev/v1alpha1".into(),
+            kind: kind.into(),
+            plural: format!("{}s", kind.to_lowercase()),
+        };
+        match kind {
+            "KeyRevocation" => Api::all_with(self.kube.clone(), &resource),
+            _ => Api::namespaced_with(self.kube.clone(), "default", &resource),
+        }
+    }
+
+    /// Creates an object; the server notes when it accepted it.
+    async fn create(&self, path: &str, name: &str, body: &Value) {
+        let request = http::Request::post(path)
+            .header("content-type", "application/json")
+            .header("x-name", name)
+            .body(body.to_string().into_bytes())
+            .expect("a request");
+        self.kube.request::<Value>(request).await.expect("the object is accepted");
+    }
+
+    /// Milliseconds from the acceptance of `name` to the arrival of the first DisableKey of `key`.
+    async fn measured(&self, key: &str, name: &str) -> f64 {
+        let begun = Instant::now();
+        let arrived = loop {
+            if let Some(at) = self.times.first_arrival(key) {
+                break at;
+            }
+            assert!(begun.elapsed() < LIMIT, "DisableKey of {name} did not arrive");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
+        let accepted = loop {
+            if let Some(at) = self.times.accepted.lock().expect("nobody panicked").get(name) {
+                break *at;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        // A watch may be told before the answer to the POST is on its way.
+        arrived.saturating_duration_since(accepted).as_secs_f64() * 1000.0
+    }
+
+    async fn operator_once(&self, name: &str) -> f64 {
+        self.times.arrived.lock().expect("nobody panicked").clear();
+        let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": {"name": name},
+            "spec": {"region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked",
+                "reason": "a measured rehearsal", "requestedBy": "alice"}});
+        self.create("/apis/ecskms.dev/v1alpha1/keyrevocations", name, &body).await;
+        let took = self.measured(KEY, name).await;
+        self.clean(name).await;
+        took
+    }
+
+    /// Lets the record go and gives the key back behind the operator's back.
+    async fn clean(&self, name: &str) {
+        let api = self.objects("KeyRevocation");
+        let begun = Instant::now();
+        while let Some(object) = api.get_opt(name).await.expect("an answer") {
+            let revoked = object.data["status"]["timings"]["revokedAt"].is_string();
+            if revoked && object.metadata.deletion_timestamp.is_none() {
+                api.delete(name, &DeleteParams::default()).await.expect("it is there");
+            }
+            assert!(begun.elapsed() < LIMIT, "{name} does not go");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let order = json!({"do": "set", "kind": "key", "id": KEY, "region": "cn-hangzhou", "fields": {"state": "Enabled"}});
+        self.order("POST", "resources", order).await;
+    }
+
+    async fn oracle_once(&self, name: &str) -> f64 {
+        self.times.arrived.lock().expect("nobody panicked").clear();
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        self.create("/api/v1/namespaces/default/configmaps", name, &body).await;
+        self.measured(ORACLE_KEY, name).await
+    }
+
+    /// A bare watch, and one signed call on a connection that is kept warm.
+    fn oracle(&self) {
+        let settings = alibaba::Settings {
+            endpoint_override: Some(self.cloud.clone()),
+            urgent: true,
+            ..alibaba::Settings::default()
+        };
+        let credentials = Credentials::new(sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET, None);
+        let kubeconfig = self.folder.join("kubeconfig");
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let cloud = Cloud::new(settings, Source::Static(credentials)).expect("good settings");
+                let text = std::fs::read_to_string(kubeconfig).expect("a file");
+                let config = kube::config::Kubeconfig::from_yaml(&text).expect("a kubeconfig");
+                let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
+                let kube = Client::try_from(config.expect("a config")).expect("a client");
+                let api: Api<ConfigMap> = Api::namespaced(kube, "default");
+                let mut version = "0".to_owned();
+                loop {
+                    let params = WatchParams::default().timeout(250);
+                    let mut events = api.watch(&params, &version).await.expect("a watch").boxed();
+                    loop {
+                        let warm = tokio::time::sleep(Duration::from_secs(5));
+                        tokio::select! {
+                            event = events.next() => match event {
+                                Some(Ok(WatchEvent::Added(object))) => {
+                                    version = object.metadata.resource_version.clone().unwrap_or_default();
+                                    let name = object.metadata.name.unwrap_or_default();
+                                    if name.starts_with("oracle-") {
+                                        cloud.disable_key("cn-hangzhou", ORACLE_KEY).await.expect("accepted");
+                                    }
+                                }
+                                Some(_) => {}
+                                None => break,
+                            },
+                            () = warm => cloud.keep_warm("cn-hangzhou").await.expect("an answer"),
+                        }
+                    }
+                }
+            });
+        });
+    }
+
+    /// Who leads now.
+    async fn leader(&self) -> String {
+        let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
+            Api::namespaced(self.kube.clone(), "default");
+        let begun = Instant::now();
+        loop {
+            let lease = leases.get_opt("ecskms-leader").await.expect("an answer");
+            let holder = lease.and_then(|lease| lease.spec?.holder_identity).filter(|name| !name.is_empty());
+            if let Some(holder) = holder {
+                return holder;
+            }
+            assert!(begun.elapsed() < LIMIT, "nobody leads");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1;
+    sorted[index]
+}
+
+/// p50 and p99 in milliseconds.
+fn tell(title: &str, mut times: Vec<f64>) -> (f64, f64) {
+    times.sort_by(f64::total_cmp);
+    let (half, most) = (quantile(&times, 0.5), quantile(&times, 0.99));
+    println!("{title:<44} n={:<5} p50 {half:7.3} ms   p99 {most:7.3} ms", times.len());
+    (half, most)
+}
+
+async fn others(servers: &Servers, count: usize) {
+    let create = |number: usize| async move {
+        let name = format!("other-{number}");
+        let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedDisk", "metadata": {"name": name},
+            "spec": {"region": "cn-hangzhou", "zoneId": "cn-hangzhou-i", "key": {"id": ORACLE_KEY}, "sizeGiB": 40}});
+        servers.create("/apis/ecskms.dev/v1alpha1/namespaces/default/encrypteddisks", &name, &body).await;
+    };
+    futures::stream::iter(0..count).for_each_concurrent(4, create).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows_it() {
+    let runs = number("ECSKMS_LATENCY_RUNS", 20);
+    let servers = Servers::start().await;
+    servers.oracle();
+    let mut replicas = vec![("replica-0".to_owned(), servers.operator("replica-0"))];
+    servers.leader().await;
+    replicas.push(("replica-1".to_owned(), servers.operator("replica-1")));
+    for warm in 0..5 {
+        servers.oracle_once(&format!("oracle-warm-{warm}")).await;
+        servers.operator_once(&format!("warm-{warm}")).await;
+    }
+    let (mut bare, mut idle) = (Vec::new(), Vec::new());
+    for run in 0..runs {
+        bare.push(servers.oracle_once(&format!("oracle-{run}")).await);
+        idle.push(servers.operator_once(&format!("idle-{run}")).await);
+    }
+    let oracle = tell("oracle: a watch and one warm call", bare);
+    let idle = tell("idle", idle);
+
+    let mut headless = Vec::new();
+    while headless.len() < runs {
+        let leader = servers.leader().await;
+        let index = replicas.iter().position(|(name, _)| *name == leader).expect("one of ours leads");
+        let (_, mut process) = replicas.remove(index);
+        process.kill().expect("it runs");
+        process.wait().expect("it ends");
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(9) && headless.len() < runs {
+            let name = format!("headless-{}", headless.len());
+            headless.push(servers.operator_once(&name).await);
+        }
+        let name = format!("replica-{leader}-next");
+        replicas.push((name.clone(), servers.operator(&name)));
+        while servers.leader().await == leader {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+    let headless = tell("the leader is dead", headless);
+
+    servers.order("PUT", "settings", json!({"quotaDefault": 5})).await;
+    others(&servers, number("ECSKMS_LATENCY_OTHERS", 300)).await;
+    let mut loaded = Vec::new();
+    for run in 0..runs {
+        loaded.push(servers.operator_once(&format!("loaded-{run}")).await);
+    }
+    let loaded = tell("others are backlogged and ECS throttles", loaded);
+    for (_, mut process) in replicas {
+        process.kill().expect("it runs");
+        process.wait().expect("it ends");
+    }
+    println!(
+        "idle p50 / oracle p50 {:.2}   loaded p99 / idle p99 {:.2}   dead leader p50 / idle p50 {:.2}",
+        idle.0 / oracle.0,
+        loaded.1 / idle.1,
+        headless.0 / idle.0
+    );
+    let _ = std::fs::remove_dir_all(&servers.folder);
+    // Absolute, because ratios of milliseconds say little on a machine that does other things as well.
+    for (half, _) in [idle, headless, loaded] {
+        assert!(half < 1_000.0, "half of the revocations took {half} ms");
+    }
+}

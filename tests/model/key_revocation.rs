@@ -1,0 +1,430 @@
+//! Revocation: every interleaving of two replicas without election, of crashes, of calls that arrive late, of somebody who enables
+//! the key out of band, and of two revocations of one key, on the product's own `decide`.
+//!
+//! Mirrors `observe` (the key is read before the other revocations), `act` (the object is read afresh before a switch), the report's
+//! records and the compare-and-swap of status. A call that was sent may arrive at any later time, also after its sender has died.
+
+use ecskms::decision::{Decision, Machine};
+use ecskms::kinds::key_revocation::decide::{
+    Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Stage, Starts, Step,
+    Switch, Wanted,
+};
+use ecskms::kinds::key_revocation::promise;
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+const PROCESSES: usize = 2;
+
+/// Ways to get it wrong. Each must be rejected by the properties that the product passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    None,
+    /// Cuts before the prior state is recorded.
+    CutsFirst,
+    /// Gives back Enabled whatever was recorded.
+    AlwaysEnables,
+    /// Gives the key back although another revocation holds it.
+    ForgetsOthers,
+    /// Takes the state that another revocation made for the prior one.
+    InheritsNothing,
+    /// Switches on an old look.
+    TrustsOldLooks,
+    /// Closes the record at once, although a late cut may still arrive.
+    NeverLooksBack,
+    /// Leaves a key on that somebody enabled.
+    Forgives,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct World {
+    objects: usize,
+    before: Switch,
+    crashes: u8,
+    enables: u8,
+    flaw: Flaw,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    key: Switch,
+    objects: Vec<Object>,
+    processes: [Process; PROCESSES],
+    /// Calls under way: of which object, and whether they switch on.
+    flights: Vec<(usize, bool)>,
+    crashes: u8,
+    enables: u8,
+    /// What has already gone wrong for good.
+    broken: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Object {
+    goal: Goal,
+    stage: Stage,
+    prior: Option<Switch>,
+    aged: bool,
+    closed: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+enum Process {
+    #[default]
+    Idle,
+    /// Has read one object and the key. Stale once somebody has written the object since.
+    Looked { object: usize, seen: Object, key: Switch, stale: bool },
+    /// Has decided as well.
+    Decided {
+        object: usize,
+        seen: Object,
+        key: Switch,
+        stale: bool,
+        inherited: Option<Switch>,
+        decision: Decision<RevocationEffect>,
+    },
+    /// Waits for the answer to its call.
+    Waits { object: usize, on: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Action {
+    Look(usize, usize),
+    Decide(usize),
+    Act(usize),
+    Arrive(usize),
+    Crash(usize),
+    /// The user asks for the restoration.
+    Restore(usize),
+    /// Somebody enables the key.
+    Enable,
+    /// A minute passes after the restoration; whatever was under way has arrived.
+    Age(usize),
+}
+
+fn observed(seen: &Object, key: Switch, inherited: Option<Switch>, holder: bool) -> Observed {
+    Observed {
+        switch: key,
+        word: String::new(),
+        policies: None,
+        key: KeyCheck::Customer,
+        prior: seen.prior,
+        inherited: inherited.map(|switch| (String::new(), switch, String::new())),
+        stage: seen.stage,
+        inventory: Inventory::Done(Box::default()),
+        self_lockout: false,
+        evidence: Step::None,
+        stops: Step::None,
+        unasked: 0,
+        starts: Starts::None,
+        holder: holder.then(String::new),
+        drill_over: false,
+        aged: seen.aged,
+        closed: seen.closed,
+        deeds: Vec::new(),
+        probe: None,
+        journal_intact: true,
+        published: true,
+        report_namespace: None,
+        farewell: false,
+        asked_at: 0,
+    }
+}
+
+impl World {
+    fn live(object: &Object) -> bool {
+        object.prior.is_some() && object.stage != Stage::Restored
+    }
+
+    /// The second half of a look: the list of the others, read after the key.
+    fn decide(
+        &self,
+        state: &State,
+        index: usize,
+        seen: &Object,
+        key: Switch,
+    ) -> (Option<Switch>, Decision<RevocationEffect>) {
+        let others =
+            || state.objects.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other);
+        let capturing = seen.goal == Goal::Revoked && seen.stage == Stage::Fresh && key != Switch::On;
+        let inherited =
+            others().find(|other| other.prior.is_some() && !other.closed).and_then(|other| other.prior);
+        let inherited = inherited.filter(|_| capturing && self.flaw != Flaw::InheritsNothing);
+        let holds = others().any(|other| Self::live(other) && other.goal == Goal::Revoked);
+        let holder = seen.goal == Goal::Restored && holds && self.flaw != Flaw::ForgetsOthers;
+        let wanted = Wanted { goal: seen.goal, ..Wanted::default() };
+        let seen = observed(seen, key, inherited, holder);
+        let decision = RevocationMachine::decide(&Desired::Present(wanted), &seen);
+        let decision = match (self.flaw, decision) {
+            (Flaw::CutsFirst, Decision::Do(RevocationEffect::Record)) => Decision::Do(RevocationEffect::Cut),
+            (Flaw::AlwaysEnables, Decision::Settled)
+                if seen.stage == Stage::Restoring && key == Switch::Off =>
+            {
+                Decision::Do(RevocationEffect::Return { on: true })
+            }
+            (Flaw::Forgives, Decision::Do(RevocationEffect::Reassert)) => Decision::Settled,
+            (_, decision) => decision,
+        };
+        (inherited, decision)
+    }
+
+    fn write(&self, state: &mut State, index: usize, object: Object) {
+        if state.objects[index] == object {
+            return;
+        }
+        state.objects[index] = object;
+        for process in &mut state.processes {
+            match process {
+                Process::Looked { object, stale, .. } | Process::Decided { object, stale, .. }
+                    if *object == index =>
+                {
+                    *stale = true;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn act(&self, state: &mut State, index: usize) {
+        let Process::Decided { object, seen, key, stale, inherited, decision } =
+            std::mem::take(&mut state.processes[index])
+        else {
+            return;
+        };
+        let mut next = seen.clone();
+        match decision {
+            Decision::Do(effect @ (RevocationEffect::Cut | RevocationEffect::Return { .. })) => {
+                let on = effect == RevocationEffect::Return { on: true };
+                // Read afresh: what is asked for, and how far it has come, must be what was decided on.
+                let now = &state.objects[object];
+                let fresh = (now.goal, now.stage) == (seen.goal, seen.stage);
+                if !fresh && self.flaw != Flaw::TrustsOldLooks {
+                    return;
+                }
+                if state.objects[object].prior.is_none() {
+                    state.broken = Some("a cut without a record");
+                }
+                if on && state.objects[object].goal != Goal::Restored {
+                    state.broken = Some("switched on before it was asked");
+                }
+                state.flights.push((object, on));
+                state.flights.sort_unstable();
+                state.processes[index] = Process::Waits { object, on };
+                return;
+            }
+            Decision::Do(RevocationEffect::Record) => {
+                next.prior = Some(inherited.unwrap_or(key));
+                next.stage = Stage::Cutting;
+            }
+            Decision::Do(RevocationEffect::Reassert) => next.stage = Stage::Cutting,
+            Decision::Do(RevocationEffect::BeginRestore) => {
+                (next.stage, next.aged) = (Stage::Restoring, false);
+            }
+            Decision::Settled if seen.goal == Goal::Restored && seen.stage != Stage::Restored => {
+                next.stage = Stage::Restored;
+                next.closed = self.flaw == Flaw::NeverLooksBack;
+            }
+            Decision::Settled if seen.stage == Stage::Restored && seen.aged && seen.prior == Some(key) => {
+                next.closed = true;
+            }
+            Decision::Settled if seen.stage == Stage::Cutting && promise::rejected(key) => {
+                next.stage = Stage::Cut
+            }
+            _ => {}
+        }
+        // Compare-and-swap.
+        if !stale {
+            self.write(state, object, next);
+        }
+    }
+
+    fn arrive(state: &mut State, index: usize) {
+        let (object, on) = state.flights.remove(index);
+        state.key = if on { Switch::On } else { Switch::Off };
+        let waiting = Process::Waits { object, on };
+        if let Some(process) = state.processes.iter_mut().find(|process| **process == waiting) {
+            *process = Process::Idle;
+        }
+    }
+
+    /// From here on nothing goes wrong any more: does it come to what is promised?
+    fn recovers(&self, state: &State) -> bool {
+        let mut state = state.clone();
+        (0..PROCESSES).for_each(|index| state.processes[index] = Process::Idle);
+        while !state.flights.is_empty() {
+            Self::arrive(&mut state, 0);
+        }
+        // More than any run needs: two objects, six steps each, twice.
+        for round in 0..60 {
+            let object = round % self.objects;
+            let seen = state.objects[object].clone();
+            let (inherited, decision) = self.decide(&state, object, &seen, state.key);
+            state.processes[0] =
+                Process::Decided { object, seen, key: state.key, stale: false, inherited, decision };
+            self.act(&mut state, 0);
+            while !state.flights.is_empty() {
+                Self::arrive(&mut state, 0);
+            }
+        }
+        let held = state.objects.iter().any(|object| object.goal == Goal::Revoked);
+        if held {
+            return promise::rejected(state.key)
+                && state
+                    .objects
+                    .iter()
+                    .all(|object| object.goal == Goal::Restored || object.stage == Stage::Cut);
+        }
+        // A record that was closed for good leaves the key to its owner, who may have enabled it since.
+        let closed = state.objects.iter().all(|object| object.closed);
+        let touched = self.enables > state.enables;
+        state.objects.iter().all(|object| object.stage == Stage::Restored || object.prior.is_none())
+            && (state.key == self.before || (closed && touched))
+    }
+}
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let object =
+            Object { goal: Goal::Revoked, stage: Stage::Fresh, prior: None, aged: false, closed: false };
+        vec![State {
+            key: self.before,
+            objects: vec![object; self.objects],
+            processes: Default::default(),
+            flights: Vec::new(),
+            crashes: self.crashes,
+            enables: self.enables,
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        for (index, process) in state.processes.iter().enumerate() {
+            match process {
+                Process::Idle => actions.extend((0..self.objects).map(|object| Action::Look(index, object))),
+                Process::Looked { .. } => actions.push(Action::Decide(index)),
+                Process::Decided { .. } => actions.push(Action::Act(index)),
+                Process::Waits { .. } => {}
+            }
+            if state.crashes > 0 && *process != Process::Idle {
+                actions.push(Action::Crash(index));
+            }
+        }
+        actions.extend((0..state.flights.len()).map(Action::Arrive));
+        for (index, object) in state.objects.iter().enumerate() {
+            if object.goal == Goal::Revoked && object.prior.is_some() {
+                actions.push(Action::Restore(index));
+            }
+            // A look is too short to outlast the minute that begins anew with each deviation.
+            let looking = |process: &Process| matches!(process, Process::Looked { key, .. } if Some(*key) != object.prior);
+            let under_way =
+                state.flights.iter().any(|(of, _)| *of == index) || state.processes.iter().any(looking);
+            if object.stage == Stage::Restored && !object.aged && !under_way {
+                actions.push(Action::Age(index));
+            }
+        }
+        if state.enables > 0 && state.key == Switch::Off {
+            actions.push(Action::Enable);
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut state = last.clone();
+        match action {
+            Action::Look(process, object) => {
+                let seen = state.objects[object].clone();
+                state.processes[process] = Process::Looked { object, seen, key: state.key, stale: false };
+            }
+            Action::Decide(process) => {
+                let Process::Looked { object, seen, key, stale } =
+                    std::mem::take(&mut state.processes[process])
+                else {
+                    return None;
+                };
+                let (inherited, decision) = self.decide(&state, object, &seen, key);
+                // A decision to wait, or one that writes what stands already, changes nothing.
+                state.processes[process] = Process::Decided { object, seen, key, stale, inherited, decision };
+            }
+            Action::Act(process) => self.act(&mut state, process),
+            Action::Arrive(index) => Self::arrive(&mut state, index),
+            Action::Crash(process) => {
+                state.crashes -= 1;
+                state.processes[process] = Process::Idle;
+            }
+            Action::Restore(index) => {
+                let object = Object { goal: Goal::Restored, ..state.objects[index].clone() };
+                self.write(&mut state, index, object);
+            }
+            Action::Enable => {
+                state.enables -= 1;
+                state.key = Switch::On;
+            }
+            Action::Age(index) => {
+                // Time is no write: nobody's look becomes stale by it.
+                state.objects[index].aged = true;
+            }
+        }
+        Some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("nothing is cut without a record or switched on unasked", |_, state: &State| {
+                state.broken.is_none()
+            }),
+            Property::always("what is recorded is what stood before", |world: &World, state: &State| {
+                state.objects.iter().all(|object| object.prior.is_none_or(|prior| prior == world.before))
+            }),
+            Property::always("it comes to what is promised", |world: &World, state: &State| {
+                world.recovers(state)
+            }),
+            Property::sometimes("a restored key", |world: &World, state: &State| {
+                state.key == world.before
+                    && state.objects.iter().all(|object| object.stage == Stage::Restored)
+            }),
+        ]
+    }
+}
+
+const PRODUCT: World = World { objects: 1, before: Switch::On, crashes: 2, enables: 0, flaw: Flaw::None };
+
+#[track_caller]
+fn passes(world: World) {
+    let checker = world.checker().threads(2).spawn_bfs().join();
+    checker.assert_properties();
+    assert!(checker.unique_state_count() > 100, "only {} states", checker.unique_state_count());
+}
+
+#[test]
+fn two_replicas_without_election_and_crashes_revoke_and_restore_exactly() {
+    passes(PRODUCT);
+    passes(World { before: Switch::Off, ..PRODUCT });
+}
+
+#[test]
+fn a_key_that_somebody_enables_is_lost_again() {
+    passes(World { enables: 1, crashes: 1, ..PRODUCT });
+}
+
+#[test]
+fn two_revocations_of_one_key_give_it_back_with_the_last_and_exactly() {
+    passes(World { objects: 2, crashes: 1, ..PRODUCT });
+    passes(World { objects: 2, crashes: 0, before: Switch::Off, ..PRODUCT });
+}
+
+#[test]
+fn wrong_protocols_fail_the_same_checks() {
+    let wrong = [
+        World { flaw: Flaw::CutsFirst, ..PRODUCT },
+        World { flaw: Flaw::AlwaysEnables, before: Switch::Off, ..PRODUCT },
+        World { flaw: Flaw::ForgetsOthers, objects: 2, crashes: 0, ..PRODUCT },
+        World { flaw: Flaw::InheritsNothing, objects: 2, crashes: 0, ..PRODUCT },
+        World { flaw: Flaw::TrustsOldLooks, ..PRODUCT },
+        World { flaw: Flaw::NeverLooksBack, ..PRODUCT },
+        World { flaw: Flaw::Forgives, enables: 1, ..PRODUCT },
+    ];
+    for world in wrong {
+        let checker = world.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let failed = checker.discoveries().keys().any(|name| *name != "a restored key");
+        assert!(failed, "{:?} passes", world.flaw);
+    }
+}

@@ -1,0 +1,174 @@
+//! Who is hit by a revocation inside of the cluster: disk, volume, claim, pod, workload, namespace, node.
+
+use std::time::Duration;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+mod revocation;
+mod stage;
+use revocation::{DB, cloud_key, instance, phase, revocation, revoke, with};
+use stage::{KEY, Stage, condition};
+
+/// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
+async fn create<K>(api: Api<K>, object: Value) -> String
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let object = serde_json::from_value(object).expect("it fits the type");
+    let created = api.create(&PostParams::default(), &object).await.expect("it is accepted");
+    created.meta().uid.clone().expect("a uid")
+}
+
+async fn namespace(stage: &Stage, name: &str) {
+    let api: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
+    create(api, json!({"metadata": {"name": name}})).await;
+}
+
+/// Two volumes on the two disks of the database, one for each driver, used by a Deployment and by a StatefulSet.
+async fn workloads(stage: &Stage) {
+    let client = || stage.client.clone();
+    namespace(stage, "payments").await;
+    let volume = |name: &str, claim: &str, source: Value| {
+        let mut spec = json!({"capacity": {"storage": "40Gi"}, "accessModes": ["ReadWriteOnce"],
+            "claimRef": {"namespace": "payments", "name": claim}});
+        spec.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let csi = json!({"csi": {"driver": "diskplugin.csi.alibabacloud.com", "volumeHandle": "d-bp1dbdata00000000004"}});
+    let flex =
+        json!({"flexVolume": {"driver": "alicloud/disk", "options": {"volumeId": "d-bp1dbsys000000000005"}}});
+    let other = json!({"csi": {"driver": "diskplugin.csi.alibabacloud.com", "volumeHandle": "d-bp1webdata0000000003"}});
+    for body in
+        [volume("pv-csi", "ledger", csi), volume("pv-flex", "old", flex), volume("pv-other", "free", other)]
+    {
+        create::<k8s_openapi::api::core::v1::PersistentVolume>(Api::all(client()), body).await;
+    }
+    let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}]);
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let sets = |name: &str, owners: Value| {
+        json!({"metadata": {"name": name, "ownerReferences": owners}, "spec": {"serviceName": name,
+            "selector": {"matchLabels": {"a": "b"}}, "template": template}})
+    };
+    let plain = |name: &str| {
+        let mut body = sets(name, json!([]));
+        body["spec"].as_object_mut().expect("an object").remove("serviceName");
+        body
+    };
+    use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+    let web = create::<Deployment>(Api::namespaced(client(), "payments"), plain("web")).await;
+    let mut set = plain("web-1");
+    set["metadata"]["ownerReferences"] = owner("Deployment", "web", &web);
+    let web_1 = create::<ReplicaSet>(Api::namespaced(client(), "payments"), set).await;
+    let db = create::<StatefulSet>(Api::namespaced(client(), "payments"), sets("db", json!([]))).await;
+    let idle = create::<StatefulSet>(Api::namespaced(client(), "payments"), sets("idle", json!([]))).await;
+    let pod = |name: &str, claim: &str, owner: Value| {
+        json!({"metadata": {"name": name, "ownerReferences": owner}, "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]}})
+    };
+    for body in [
+        pod("web-1-x", "ledger", owner("ReplicaSet", "web-1", &web_1)),
+        pod("db-0", "old", owner("StatefulSet", "db", &db)),
+        pod("idle-0", "free", owner("StatefulSet", "idle", &idle)),
+    ] {
+        create::<k8s_openapi::api::core::v1::Pod>(Api::namespaced(client(), "payments"), body).await;
+    }
+}
+
+async fn node(stage: &Stage) {
+    let body = json!({"metadata": {"name": "worker-1"}, "spec": {"providerID": format!("cn-hangzhou.{DB}")}});
+    create::<k8s_openapi::api::core::v1::Node>(Api::all(stage.client.clone()), body).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn teams_are_named_and_the_whole_list_lies_in_a_config_map() {
+    let stage = Stage::new().await;
+    namespace(&stage, "ecskms-system").await;
+    workloads(&stage).await;
+    let process = stage.start().await;
+    stage.apply(with(revocation("plan", json!({})), "desiredState", json!("Planned"))).await;
+    let reported = |object: &Value| object["status"]["reportRef"].is_object();
+    let object = stage.until("KeyRevocation", "plan", Duration::from_secs(60), reported).await;
+    let radius = &object["status"]["blastRadius"];
+    assert_eq!(
+        radius["workloads"],
+        json!(["payments/Deployment/web", "payments/StatefulSet/db"]),
+        "{radius:#}"
+    );
+    assert_eq!((&radius["namespaces"], &radius["persistentVolumes"]), (&json!(["payments"]), &json!(2)));
+    assert_eq!((&radius["complete"], &radius["selfLockout"]), (&json!(true), &json!(false)));
+    let name = object["status"]["reportRef"]["name"].as_str().expect("a name");
+    let api: Api<k8s_openapi::api::core::v1::ConfigMap> =
+        Api::namespaced(stage.client.clone(), "ecskms-system");
+    let text = api.get(name).await.expect("the ConfigMap is there").data.expect("data").remove("report.json");
+    let whole: Value = serde_json::from_str(&text.expect("the report")).expect("JSON");
+    assert_eq!((&whole["digest"], &whole["truncated"]), (&radius["digest"], &json!(false)));
+    let claims: Vec<_> =
+        whole["items"].as_array().expect("items").iter().filter_map(|item| item["claim"].as_str()).collect();
+    assert_eq!(claims, ["payments/ledger", "payments/old"]);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_does_not_revoke_the_key_of_its_own_nodes_unless_that_is_allowed() {
+    let stage = Stage::new().await;
+    node(&stage).await;
+    let process = stage.start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.apply(revocation("one", json!({}))).await;
+    stage.until_reason("KeyRevocation", "one", "SelfLockout").await;
+    stage.apply(revocation("two", json!({"runningInstances": "Stop"}))).await;
+    stage.until_reason("KeyRevocation", "two", "SelfLockout").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(
+        (cloud_key(&stage, KEY).await.as_str(), instance(&stage, DB).await.as_str()),
+        ("Enabled", "Running")
+    );
+    stage.apply(revocation("three", json!({"safety": {"allowSelfLockout": true}}))).await;
+    let object = revoke(&stage, "three").await;
+    assert_eq!(object["status"]["blastRadius"]["selfLockout"], true);
+    assert_eq!(object["status"]["blastRadius"]["items"][0]["node"], "worker-1");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_instance_is_stopped_as_its_owner_in_this_cluster_says() {
+    for (wish, status) in [("ForceStop", "Stopped"), ("Leave", "Running")] {
+        let stage = Stage::new().await;
+        let process = stage.start().await;
+        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
+        let cluster = namespaces.get("kube-system").await.expect("it is there").metadata.uid.expect("a uid");
+        let owner = owner(&stage, wish).await;
+        let tags = json!({"ecskms:cluster": cluster, "ecskms:uid": owner, "ecskms:namespace": "default", "ecskms:name": "db"});
+        let order = json!({"do": "set", "kind": "instance", "id": DB, "region": "cn-hangzhou", "fields": {"tags": tags}});
+        stage.order("POST", "resources", order).await;
+        stage.apply(revocation("one", json!({"runningInstances": "PerInstance"}))).await;
+        revoke(&stage, "one").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(instance(&stage, DB).await, status, "{wish}");
+        let object = stage.get("KeyRevocation", "one").await;
+        let contained = if status == "Stopped" { "True" } else { "False" };
+        assert_eq!(condition(&object, "Contained").0, contained, "{wish}: {}", phase(&object));
+        process.kill().await;
+    }
+}
+
+/// An object that owns the database; its kind is made here if the product does not have it.
+async fn owner(stage: &Stage, wish: &str) -> String {
+    let crds: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(stage.client.clone());
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "encryptedinstances.ecskms.dev"}, "spec": {"group": "ecskms.dev", "scope": "Namespaced",
+        "names": {"plural": "encryptedinstances", "singular": "encryptedinstance", "kind": "EncryptedInstance"},
+        "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": open}}]}});
+    let params = PatchParams::apply("test").force();
+    crds.patch("encryptedinstances.ecskms.dev", &params, &Patch::Apply(crd)).await.expect("it is accepted");
+    let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance",
+        "metadata": {"name": "db"}, "spec": {"onRevocation": wish}});
+    stage.apply(body).await.metadata.uid.expect("a uid")
+}
