@@ -11,7 +11,7 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::encrypted_disk::decide::{DiskEffect, Role};
-use super::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, Visitor};
+use super::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, KeyRevocation, Visitor};
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
@@ -21,6 +21,7 @@ mod cloud_account;
 mod encrypted_disk;
 mod encrypted_image;
 mod encrypted_instance;
+mod key_revocation;
 
 /// What the laws must know of a kind.
 struct Subject<K: Kind> {
@@ -213,6 +214,8 @@ fn every_kind_of_the_registry_is_under_the_laws() {
         name(<EncryptedImage as kube::Resource>::kind(&())),
         name(<EncryptedDisk as kube::Resource>::kind(&())),
         name(<EncryptedInstance as kube::Resource>::kind(&())),
+        // Creates nothing and switches instead, so its laws are its own.
+        name(<KeyRevocation as kube::Resource>::kind(&())),
         name(<CloudAccount as kube::Resource>::kind(&())),
     ];
     let mut registered = Names(Vec::new());

@@ -94,6 +94,12 @@ impl Kind for EncryptedInstance {
         request::run_instances(desired, observed, owner, attempt)
     }
 
+    fn under_key(&self, region: &str, key_id: &str) -> bool {
+        let pinned = self.status.iter().flat_map(|status| &status.keys).map(|key| key.key_id.as_str());
+        self.spec.region == region
+            && pinned.chain(self.spec.key.id.as_deref()).any(|known| known == key_id)
+    }
+
     fn report(
         &self,
         desired: &Desired,

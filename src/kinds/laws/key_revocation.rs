@@ -1,0 +1,138 @@
+//! Random wishes and worlds of a KeyRevocation, and the laws that only it has: what may be switched, and when.
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+
+use super::super::key_revocation::decide::{
+    Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage, Starts, Step,
+    Switch, Wanted,
+};
+use super::super::key_revocation::promise;
+use crate::decision::{Decision, Machine};
+
+type Decider = fn(&Desired, &Observed) -> Decision<RevocationEffect>;
+
+/// The first law that the decider breaks.
+fn broken_law(decide: Decider) -> Option<String> {
+    let config = ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() };
+    let result = TestRunner::new(config).run(&(desired(), observed()), |(desired, observed)| {
+        let decision = decide(&desired, &observed);
+        prop_assert_eq!(&decision, &decide(&desired, &observed), "deterministic");
+        let settled = decision == Decision::Settled;
+        prop_assert!(!settled || promise::holds(&desired, &observed), "settled, but the promise does not hold");
+        match decision {
+            Decision::Do(effect) => may_do(&desired, &observed, &effect),
+            _ => Ok(()),
+        }
+    });
+    result.err().map(|error| error.to_string())
+}
+
+fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> Result<(), TestCaseError> {
+    use RevocationEffect::{Cut, Farewell, Publish, Record, Return, Start, Stop, TakeEvidence};
+    let Desired::Present(wanted) = desired else {
+        prop_assert!(matches!(effect, Farewell), "deleting the object does something: {effect:?}");
+        return Ok(());
+    };
+    let goal = promise::goal(wanted, observed);
+    prop_assert!(goal != Goal::Planned || matches!(effect, Publish), "a plan changes something: {effect:?}");
+    match effect {
+        Cut => {
+            prop_assert!(goal == Goal::Revoked && observed.prior.is_some(), "a cut without a recorded prior state");
+        }
+        Record => {
+            prop_assert!(observed.key == KeyCheck::Customer, "the key of a service");
+            prop_assert!(wanted.approvals_missing == 0, "without its approvals");
+            prop_assert!(wanted.allow_self_lockout || !observed.self_lockout, "a lock-out of oneself");
+        }
+        Return { on } => {
+            prop_assert!(goal == Goal::Restored && observed.holder.is_none(), "given back although it is held");
+            let recorded = observed.prior.map(|prior| prior == Switch::On);
+            prop_assert_eq!(recorded, Some(*on), "given back as something else than was recorded");
+        }
+        Start => prop_assert!(goal == Goal::Restored && Some(observed.switch) == observed.prior, "a start too early"),
+        Stop | TakeEvidence => prop_assert!(goal == Goal::Revoked && observed.prior.is_some(), "{effect:?}"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn desired() -> impl Strategy<Value = Desired> {
+    let goal = select(vec![Goal::Planned, Goal::Revoked, Goal::Restored]);
+    let running = select(vec![Running::Leave, Running::PerInstance, Running::Stop, Running::ForceStop]);
+    let guards = (proptest::option::weighted(0.2, 0..2u32), any::<bool>(), 0..2u32, any::<bool>());
+    let wanted = (goal, running, any::<bool>(), guards).prop_map(
+        |(goal, running, evidence, (max_affected, allow_self_lockout, approvals_missing, drill))| Wanted {
+            goal,
+            running,
+            evidence,
+            max_affected,
+            allow_self_lockout,
+            approvals_missing,
+            drill,
+            ..Wanted::default()
+        },
+    );
+    prop_oneof![6 => wanted.prop_map(Desired::Present), 1 => Just(Desired::Absent)]
+}
+
+fn switch() -> impl Strategy<Value = Switch> {
+    select(vec![Switch::On, Switch::Off, Switch::Deletion, Switch::Import, Switch::Missing, Switch::Unknown])
+}
+
+fn observed() -> impl Strategy<Value = Observed> {
+    let stage = select(vec![Stage::Fresh, Stage::Cutting, Stage::Cut, Stage::Restoring, Stage::Restored]);
+    let key = select(vec![KeyCheck::Customer, KeyCheck::Customer, KeyCheck::Service, KeyCheck::Missing]);
+    let step = || select(vec![Step::None, Step::Waiting, Step::Due, Step::Over]);
+    let starts = select(vec![Starts::None, Starts::Due, Starts::Moving, Starts::Refused]);
+    let inventory =
+        select(vec![Inventory::Unasked, Inventory::Running, Inventory::Late, Inventory::Done(Box::default())]);
+    let flags = proptest::array::uniform6(any::<bool>());
+    let holder = proptest::option::weighted(0.3, Just("other".to_owned()));
+    (switch(), switch(), stage, key, (step(), step(), starts), inventory, flags, holder, 0..2usize).prop_map(
+        |(switch, prior, stage, key, (evidence, stops, starts), inventory, flags, holder, unasked)| {
+            let [self_lockout, drill_over, aged, closed, published, farewell] = flags;
+            Observed {
+                switch,
+                word: "Enabled".into(),
+                policies: None,
+                key,
+                // Whatever came after the beginning has a record of what stood before.
+                prior: (stage != Stage::Fresh).then_some(prior),
+                inherited: None,
+                stage,
+                inventory,
+                self_lockout,
+                evidence,
+                stops,
+                unasked,
+                starts,
+                holder,
+                drill_over,
+                aged,
+                closed,
+                deeds: Vec::new(),
+                probe: None,
+                journal_intact: true,
+                published,
+                report_namespace: None,
+                farewell,
+                asked_at: 0,
+            }
+        },
+    )
+}
+
+#[test]
+fn revocations_keep_the_laws() {
+    assert_eq!(broken_law(RevocationMachine::decide), None);
+}
+
+#[test]
+fn deciders_that_break_a_law_are_noticed() {
+    let hasty: Decider = |_, _| Decision::Do(RevocationEffect::Cut);
+    assert!(broken_law(hasty).is_some_and(|law| law.contains("prior state") || law.contains("plan")));
+    let lenient: Decider = |_, _| Decision::Do(RevocationEffect::Return { on: true });
+    assert!(broken_law(lenient).is_some());
+}
