@@ -152,7 +152,15 @@ def another_release_has_names_of_its_own_that_fit_together():
             {"kind": "ServiceAccount", "name": "blue-ecskms", "namespace": "keys"}
         ], binding
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in objects
+    for policy in ["changes", "deletions", "status", "definition"]:
+        name = f"blue-ecskms-revocation-{policy}"
+        binding = objects[("ValidatingAdmissionPolicyBinding", name)]
+        assert ("ValidatingAdmissionPolicy", binding["spec"]["policyName"]) in objects
+        assert "ecskms-system" not in str(objects[("ValidatingAdmissionPolicy", name)])
+    operator = "request.userInfo.username == 'system:serviceaccount:keys:blue-ecskms'"
+    assert variable(objects, "blue-ecskms-revocation-status", "isOperator") == operator
     deployment = objects[("Deployment", "blue-ecskms")]["spec"]
+    assert deployment["template"]["spec"]["priorityClassName"] == "blue-ecskms"
     labels = deployment["template"]["metadata"]["labels"]
     for selector in [
         deployment["selector"],
@@ -162,10 +170,26 @@ def another_release_has_names_of_its_own_that_fit_together():
         assert selector["matchLabels"].items() <= labels.items()
 
 
+def variable(objects, policy, name):
+    variables = objects[("ValidatingAdmissionPolicy", policy)]["spec"]["variables"]
+    return next(entry["expression"] for entry in variables if entry["name"] == name)
+
+
+def a_pipeline_is_a_person_only_where_it_is_named():
+    account = "system:serviceaccount:flux-system:kustomize-controller"
+    objects, _ = render({"admission": {"serviceAccounts": [account]}})
+    for policy in ["changes", "deletions"]:
+        assert variable(objects, f"ecskms-revocation-{policy}", "automation") == f'["{account}"]'
+    for wrong in ["flux", f"{account}']", "system:serviceaccount:a:b\n"]:
+        assert refused({"admission": {"serviceAccounts": [wrong]}}), wrong
+
+
 def parts_can_be_switched_off():
     objects, _ = render(
         {
-            "rbac": {"aggregate": False},
+            "rbac": {"aggregate": False, "revocation": False},
+            "admission": {"enabled": False},
+            "priorityClass": {"create": False},
             "podDisruptionBudget": {"enabled": False},
             "networkPolicy": {"enabled": False},
         }
@@ -175,7 +199,14 @@ def parts_can_be_switched_off():
         ("ClusterRole", "ecskms-edit"),
         ("PodDisruptionBudget", "ecskms"),
         ("NetworkPolicy", "ecskms"),
+        ("PriorityClass", "ecskms"),
+        ("Role", "ecskms-revocation-reports"),
     }
+    roles = ["planner", "revoker", "restorer", "approver", "auditor"]
+    gone |= {("ClusterRole", f"ecskms-revocation-{role}") for role in roles}
+    for policy in ["changes", "deletions", "status", "definition"]:
+        for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]:
+            gone.add((kind, f"ecskms-revocation-{policy}"))
     assert set(render()[0]) - set(objects) == gone
 
 
@@ -185,6 +216,7 @@ def wrong_values_are_refused():
         {"image": {"tagg": "x"}},
         {"replicas": "2"},
         {"cloud": {"region": "evil.com/"}},
+        {"priorityClass": {"value": 2000000000}},
     ]:
         assert refused(values), values
     assert not refused({})
@@ -260,6 +292,7 @@ CHECKS = [
     crds_are_kept_and_can_be_left_out,
     values_reach_the_pod,
     another_release_has_names_of_its_own_that_fit_together,
+    a_pipeline_is_a_person_only_where_it_is_named,
     parts_can_be_switched_off,
     wrong_values_are_refused,
     notes_name_three_next_commands,

@@ -98,11 +98,13 @@ fn rbac(form: Form) -> String {
     ];
     let aggregated = [manifests::view_role(), manifests::edit_role()];
     let aggregated = aggregated.map(|role| object("ClusterRole", json!(role)));
+    let reports = object("Role", json!(people::reports_role()));
     let people = people::revocation_roles().into_iter().map(|role| object("ClusterRole", json!(role)));
+    let people: Vec<_> = people.chain([reports]).collect();
     [
         documents(&always, form),
         optional(documents(&aggregated, form), ".Values.rbac.aggregate", form),
-        optional(documents(&people.collect::<Vec<_>>(), form), ".Values.rbac.revocation", form),
+        optional(documents(&people, form), ".Values.rbac.revocation", form),
     ]
     .concat()
 }
