@@ -12,5 +12,7 @@ mod files;
 mod permissions;
 #[path = "generated/rules.rs"]
 mod rules;
+#[path = "generated/samples.rs"]
+mod samples;
 #[path = "generated/schemas.rs"]
 mod schemas;

@@ -68,26 +68,74 @@ fn the_shipped_files_grant_nothing_with_a_star() {
 }
 
 #[test]
-fn the_ram_policy_allows_each_action_that_the_client_calls_and_no_more() {
-    let text = std::fs::read_to_string(root().join("deploy/ram/policy.json")).expect("the policy is there");
+fn the_ram_policies_allow_each_action_that_the_client_calls_and_the_everyday_one_no_more() {
+    let [everyday, emergency] = ["policy", "revocation"].map(|name| allowed_by(&format!("{name}.json")));
+    let called = called_actions();
+    assert!(everyday.is_subset(&called), "called nowhere: {:?}", everyday.difference(&called));
+    let both: BTreeSet<String> = everyday.union(&emergency).cloned().collect();
+    assert!(called.is_subset(&both), "allowed nowhere: {:?}", called.difference(&both));
+    // Whoever holds the everyday policy alone can cut nothing.
+    let cuts = ["kms:DisableKey", "kms:EnableKey", "ram:DetachPolicyFromRole", "ram:AttachPolicyToRole"];
+    for action in cuts {
+        assert!(emergency.contains(action) && !everyday.contains(action), "{action}");
+    }
+}
+
+#[test]
+fn no_ram_policy_allows_what_cannot_be_undone_or_anything_with_a_star() {
+    const NEVER: [&str; 8] = [
+        "ScheduleKeyDeletion",
+        "DeleteKeyMaterial",
+        "DeleteRole",
+        "DeleteInstance",
+        "DeleteAlias",
+        "CreatePolicyVersion",
+        "PutKeyPolicy",
+        "SetKeyPolicy",
+    ];
+    let folder = root().join("deploy/ram");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let name = entry.expect("readable").file_name().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(root().join("deploy/ram").join(&name)).expect("readable");
+        for word in NEVER {
+            assert!(!text.contains(word), "{name} contains {word}");
+        }
+        let allowed = allowed_by(&name);
+        let deletions: Vec<_> = allowed.iter().filter(|action| action.contains(":Delete")).collect();
+        assert!(deletions.is_empty() || name == "policy.json", "{name}: {deletions:?}");
+        let changes = allowed.iter().any(|action| !only_looks(action));
+        assert!(!changes || name != "read.json", "{name} changes something: {allowed:?}");
+        count += 1;
+    }
+    assert!(count >= 3, "only {count} policies were looked at");
+}
+
+/// The actions of a policy in `deploy/ram`: named one by one, each once, and bound to resources where they change
+/// something.
+fn allowed_by(name: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("deploy/ram").join(name)).expect("the policy is there");
     let policy: Value = serde_json::from_str(&text).expect("it is JSON");
-    let statements = policy["Statement"].as_array().expect("statements");
+    assert_eq!(policy["Version"], "1", "{name}");
     let mut allowed = BTreeSet::new();
-    for statement in statements {
+    for statement in policy["Statement"].as_array().expect("statements") {
         assert_eq!(statement["Effect"], "Allow");
         for action in statement["Action"].as_array().expect("a list of actions") {
             let action = action.as_str().expect("an action is text").to_owned();
-            assert!(!action.contains('*'), "{action}");
-            let changes =
-                !["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")));
+            assert!(!action.contains('*'), "{name}: {action}");
+            let bound = statement["Resource"] != "*";
             assert!(
-                !changes || statement["Resource"] != "*",
-                "{action} changes something and is bound to nothing"
+                only_looks(&action) || bound,
+                "{name}: {action} changes something and is bound to nothing"
             );
-            assert!(allowed.insert(action.clone()), "{action} is allowed twice");
+            assert!(allowed.insert(action.clone()), "{name}: {action} is allowed twice");
         }
     }
-    assert_eq!(allowed, called_actions());
+    allowed
+}
+
+fn only_looks(action: &str) -> bool {
+    ["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")))
 }
 
 /// `verb group/resource name`, one line for each thing that is granted.
