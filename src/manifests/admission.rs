@@ -260,10 +260,12 @@ fn may(verb: &str, object: &str) -> Variable {
     variable(&name, &question)
 }
 
-/// The key is cut, or is about to be, or is on its way back.
+/// The key is cut, or is about to be, or is on its way back. An order that was taken back before anything was recorded, or
+/// that could not be carried out, is not live.
 fn live() -> Variable {
     let live = "oldObject != null && has(oldObject.spec.desiredState) && oldObject.spec.desiredState != 'Planned' && \
-                !(has(oldObject.status) && has(oldObject.status.phase) && oldObject.status.phase == 'Restored')";
+                !(has(oldObject.status) && has(oldObject.status.phase) && oldObject.status.phase == 'Restored') && \
+                (oldObject.spec.desiredState == 'Revoked' || has(oldObject.status) && has(oldObject.status.priorState))";
     variable("live", live)
 }
 

@@ -85,13 +85,13 @@ REVERTED = [
     condition("RevocationReverted", "True", "RevocationReverted", "enabled by somebody else 2 times"),
 ]
 UNAPPROVED = [
-    condition("Ready", "Unknown", "AwaitingApproval"),
-    condition("Reconciling", "True", "AwaitingApproval"),
-    condition("Approved", "False", "AwaitingApproval", "1 of 2 approvals"),
+    condition("Ready", "Unknown", "ApprovalMissing"),
+    condition("Reconciling", "True", "ApprovalMissing"),
+    condition("Approved", "False", "ApprovalMissing", "1 of 2 approvals"),
 ]
 PLANNED = [
     condition("Ready", "True", "Planned", "nothing was changed"),
-    condition("Approved", "False", "AwaitingApproval", "0 of 1 approvals"),
+    condition("Approved", "False", "ApprovalMissing", "0 of 1 approvals"),
 ]
 REVOKED = [
     condition("Ready", "True", "Revoked", "key calls are rejected"),
