@@ -115,7 +115,7 @@ fn root() -> PathBuf {
 }
 
 fn read(file: &str) -> String {
-    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| unreachable!("{file}: {error}"))
 }
 
 /// The text in fences and the text around them.

@@ -123,7 +123,9 @@ fn the_policies_fail_closed_match_one_resource_and_are_bound() {
         assert_eq!(bound.validation_actions, ["Deny", "Audit"]);
         assert_eq!(spec(policy).failure_policy.as_deref(), Some("Fail"), "{name}");
         let rules = spec(policy).match_constraints.as_ref().and_then(|all| all.resource_rules.as_ref());
-        let [rule] = rules.expect("rules").as_slice() else { panic!("{name} matches more than one thing") };
+        let [rule] = rules.expect("rules").as_slice() else {
+            unreachable!("{name} matches more than one thing")
+        };
         let words =
             [&rule.api_groups, &rule.api_versions, &rule.resources].map(|list| list.as_ref().expect("said"));
         assert!(words.iter().all(|list| list.len() == 1 && !list[0].contains('*')), "{name}: {words:?}");
@@ -217,7 +219,8 @@ fn holds_in(context: &Context, expression: &str) -> bool {
 fn compiled(expression: &str) -> Rc<Program> {
     thread_local!(static PROGRAMS: RefCell<BTreeMap<String, Rc<Program>>> = RefCell::default());
     PROGRAMS.with_borrow_mut(|programs| {
-        let compile = || Program::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"));
+        let compile =
+            || Program::compile(expression).unwrap_or_else(|error| unreachable!("{expression}: {error}"));
         programs.entry(expression.to_owned()).or_insert_with(|| Rc::new(compile())).clone()
     })
 }
@@ -226,7 +229,7 @@ fn told(context: &Context, rule: &Validation) -> String {
     let Some(expression) = &rule.message_expression else { return rule.message.clone().unwrap_or_default() };
     match compiled(expression).execute(context) {
         Ok(Cel::String(text)) => text.to_string(),
-        other => panic!("{expression}: {other:?}"),
+        other => unreachable!("{expression}: {other:?}"),
     }
 }
 
@@ -257,7 +260,7 @@ fn context(request: &Request) -> Context<'static> {
     context.add_function("allowed", move |This(this): This<Arc<Vec<Cel>>>| {
         let word = |place: usize| match this.get(place) {
             Some(Cel::String(text)) => text.to_string(),
-            other => panic!("the authorizer was asked with {other:?}"),
+            other => unreachable!("the authorizer was asked with {other:?}"),
         };
         let about = (word(0), word(1), Some(word(2)));
         assert_eq!(about, ("ecskms.dev".to_owned(), admission::REVOCATIONS.to_owned(), name.clone()));
@@ -294,7 +297,7 @@ fn case(file: &Value, entry: &Value) -> Case {
         Some("status") => ("UPDATE", "keyrevocations/status", after, before),
         Some("delete" | "deletecollection") => ("DELETE", admission::REVOCATIONS, Value::Null, before),
         Some("undefine") => ("DELETE", "customresourcedefinitions", Value::Null, before),
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     };
     let verbs = verbs_of(user, if resource == status { &status } else { admission::REVOCATIONS });
     let name = user["username"].as_str().map_or_else(|| word("user"), str::to_owned);

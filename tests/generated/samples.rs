@@ -88,7 +88,7 @@ fn judged(rules: &Value, object: &Value) -> &'static str {
         let program = Program::compile(rules[*name].as_str().expect("an expression")).expect("it compiles");
         match program.execute(&context) {
             Ok(Cel::Bool(answer)) => answer,
-            other => panic!("{name}: {other:?}"),
+            other => unreachable!("{name}: {other:?}"),
         }
     };
     ["inProgress", "failed", "current"].into_iter().find(holds).unwrap_or("inProgress")
@@ -104,6 +104,7 @@ fn unknown_fields(path: &str, schema: &Value, value: &Value) {
 }
 
 fn read(file: &str) -> Value {
-    let text = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+    let text =
+        std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| unreachable!("{file}: {error}"));
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| unreachable!("{file}: {error}"))
 }
