@@ -16,10 +16,12 @@ use super::ledger::locked;
 const SHARED_MIN: usize = 4;
 
 type Tags = Vec<(String, String)>;
+/// Region and first tag.
+type Place = (String, (String, String));
 
 /// The open windows, by region and first tag.
 pub(crate) struct Sweep<T> {
-    open: Mutex<HashMap<(String, (String, String)), Vec<Caller<T>>>>,
+    open: Mutex<HashMap<Place, Vec<Caller<T>>>>,
 }
 
 /// One lookup that waits for its answer.

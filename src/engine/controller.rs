@@ -177,7 +177,7 @@ impl<K: Kind> Context<K> {
         self.metrics.count_write(&K::kind(&()), "finalizer");
         let api = K::api(self.world.kube.clone(), meta.namespace.as_deref());
         let name = meta.name.as_deref().unwrap_or_default();
-        Ok(self.within(api.patch(name, &as_ecskms(), &Patch::Merge(body))).await?)
+        self.within(api.patch(name, &as_ecskms(), &Patch::Merge(body))).await
     }
 
     pub(super) async fn announce(&self, object: &K, status: &K::Status) {

@@ -1,1 +1,219 @@
+//! Laws that every kind must satisfy, checked on random wishes and random worlds, also on such as can never be.
+//!
+//! `decide`, `promise` and `report` are total and pure, so nothing here needs a cloud. What each kind's values look like stands
+//! in `laws/<kind>.rs`; a kind of the registry that has no values here fails the last test.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+
+use super::encrypted_disk::decide::DiskEffect;
+use super::{EncryptedDisk, EncryptedImage, Visitor};
+use crate::decision::creation::{Claim, Creation, Intent};
+use crate::decision::key::{KeyFact, Protection};
+use crate::decision::{Decision, Effect, Machine, Reason, Take};
+use crate::kind::{DesiredOf, EffectOf, Kind, KindStatus, ObservedOf};
+
+mod encrypted_disk;
+mod encrypted_image;
+
+/// What the laws must know of a kind.
+struct Subject<K: Kind> {
+    /// An object, to report on.
+    object: K,
+    /// Puts a status into the object.
+    with_status: fn(&K, K::Status) -> K,
+    desired: BoxedStrategy<DesiredOf<K>>,
+    observed: BoxedStrategy<ObservedOf<K>>,
+    /// The kind's promise.
+    holds: fn(&DesiredOf<K>, &ObservedOf<K>) -> bool,
+    /// What the wish says of itself.
+    wish: fn(&DesiredOf<K>) -> Wish,
+    /// True if a resource of the object is there, or was.
+    occupied: fn(&ObservedOf<K>) -> bool,
+    key: fn(&ObservedOf<K>) -> &KeyFact,
+}
+
+/// What the laws must know of a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The resource should exist and the operator may work on it.
+    Managed,
+    /// The object is suspended, or only observes.
+    Resting,
+    /// The object is being deleted.
+    Absent,
+}
+
+type Decider<K> = fn(&DesiredOf<K>, &ObservedOf<K>) -> Decision<EffectOf<K>>;
+
+/// The first law that the decider breaks, with the smallest case that was found.
+fn broken_law<K: Kind>(subject: &Subject<K>, decide: Decider<K>) -> Option<String> {
+    let config = ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() };
+    let pairs = (subject.desired.clone(), subject.observed.clone());
+    let result = TestRunner::new(config).run(&pairs, |(desired, observed)| {
+        let decision = decide(&desired, &observed);
+        prop_assert_eq!(&decision, &decide(&desired, &observed), "deterministic");
+        may_decide(subject, &desired, &observed, &decision)?;
+        is_well_told(subject, &desired, &observed, &decision)
+    });
+    result.err().map(|error| error.to_string())
+}
+
+fn may_decide<K: Kind>(
+    subject: &Subject<K>,
+    desired: &DesiredOf<K>,
+    observed: &ObservedOf<K>,
+    decision: &Decision<EffectOf<K>>,
+) -> Result<(), TestCaseError> {
+    let settled = *decision == Decision::Settled;
+    prop_assert!(!settled || (subject.holds)(desired, observed), "settled, but the promise does not hold");
+    let Decision::Do(effect) = decision else { return Ok(()) };
+    let wish = (subject.wish)(desired);
+    prop_assert!(wish != Wish::Resting, "{} for an object at rest", effect.name());
+    if effect.claim().is_some() {
+        prop_assert!(wish == Wish::Managed, "a creation that nobody asked for");
+        prop_assert!(!(subject.occupied)(observed), "a second resource");
+        prop_assert!((subject.key)(observed).obstacle().is_none(), "a creation under an unusable key");
+    }
+    Ok(())
+}
+
+fn is_well_told<K: Kind>(
+    subject: &Subject<K>,
+    desired: &DesiredOf<K>,
+    observed: &ObservedOf<K>,
+    decision: &Decision<EffectOf<K>>,
+) -> Result<(), TestCaseError> {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let once = subject.object.report(desired, observed, decision, now);
+    prop_assert!(once.message.ends_with('.'), "no sentence: {:?}", once.message);
+    let names: BTreeSet<_> = once.facts.iter().map(|fact| fact.name).collect();
+    prop_assert_eq!(names.len(), once.facts.len(), "a condition stands twice");
+    let object = (subject.with_status)(&subject.object, once.status.clone());
+    let twice = object.report(desired, observed, decision, now);
+    prop_assert_eq!(once, twice, "a report of the same facts is another report");
+    Ok(())
+}
+
+/// The key in every state.
+fn key_fact() -> impl Strategy<Value = KeyFact> {
+    let usable = |service| KeyFact::Usable { id: "key-a".into(), service };
+    let unusable = |reason| KeyFact::Unusable { id: "key-a".into(), reason };
+    select(vec![
+        usable(false),
+        usable(true),
+        unusable(Reason::KeyDisabled),
+        unusable(Reason::KeyRevoked),
+        unusable(Reason::EcsRoleMissing),
+        KeyFact::Missing,
+        KeyFact::Unasked,
+    ])
+}
+
+/// The creation in every state, also in those that the protocol excludes.
+fn creation() -> impl Strategy<Value = Creation> {
+    let intent = (1..3u32, 1..4u32, 0..4u32, any::<bool>())
+        .prop_map(|(attempt, sends, answered, accepted)| Intent { attempt, sends, answered, accepted });
+    let claim = select(vec![Claim::None, Claim::Open, Claim::Accepted, Claim::Refused, Claim::Unclear]);
+    (proptest::option::of(intent), claim, any::<bool>()).prop_map(|(intent, claim, aged)| Creation {
+        intent,
+        claim,
+        aged,
+    })
+}
+
+/// Encryption in every state.
+fn protection() -> impl Strategy<Value = Protection> {
+    select(vec![Protection::Exact, Protection::Unproven, Protection::OtherKey, Protection::Plain])
+}
+
+/// One of two ids, so that coincidences are common.
+fn id(prefix: &'static str) -> impl Strategy<Value = String> {
+    (1..3u8).prop_map(move |number| format!("{prefix}-{number}"))
+}
+
+/// Up to two resources; no id stands twice, because the cloud gives none twice.
+fn several<T: Clone + Debug + Ord + 'static>(
+    one: impl Strategy<Value = T> + 'static,
+    id: fn(&T) -> String,
+) -> impl Strategy<Value = BTreeSet<T>> {
+    proptest::collection::vec(one, 0..3).prop_map(move |list| {
+        let by_id: BTreeMap<String, T> = list.into_iter().map(|item| (id(&item), item)).collect();
+        by_id.into_values().collect()
+    })
+}
+
+/// A refusal that stands, or none.
+fn refusal() -> impl Strategy<Value = Option<Reason>> {
+    proptest::option::weighted(0.2, select(vec![Reason::RequestRefused, Reason::InvalidSpec]))
+}
+
+/// An object of the kind as the API server would hold it.
+fn object<K: Kind>(spec: serde_json::Value) -> K {
+    let meta = K::crd();
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": format!("{}/{}", meta.spec.group, meta.spec.versions[0].name),
+        "kind": meta.spec.names.kind,
+        "metadata": { "name": "one", "namespace": "team", "uid": "u-1", "generation": 1 },
+        "spec": spec,
+    }))
+    .expect("a spec of the kind")
+}
+
+#[test]
+fn disks_keep_the_laws() {
+    let subject = encrypted_disk::subject();
+    assert_eq!(broken_law(&subject, <EncryptedDisk as Kind>::Machine::decide), None);
+}
+
+#[test]
+fn images_keep_the_laws() {
+    let subject = encrypted_image::subject();
+    assert_eq!(broken_law(&subject, <EncryptedImage as Kind>::Machine::decide), None);
+}
+
+#[test]
+fn deciders_that_break_a_law_are_noticed() {
+    let subject = encrypted_disk::subject();
+    let eager: Decider<EncryptedDisk> = |_, _| Decision::Do(DiskEffect::Claim(Take::Record { attempt: 1 }));
+    assert!(broken_law(&subject, eager).is_some());
+    let content: Decider<EncryptedDisk> = |_, _| Decision::Settled;
+    assert!(broken_law(&subject, content).is_some_and(|law| law.contains("promise")));
+}
+
+#[test]
+fn every_kind_of_the_registry_is_under_the_laws() {
+    struct Names(Vec<String>);
+    impl Visitor for Names {
+        fn visit<K: Kind>(&mut self) {
+            self.0.push(K::kind(&()).into_owned());
+        }
+    }
+    let name = |kind: std::borrow::Cow<'_, str>| kind.into_owned();
+    let under_law = vec![
+        name(<EncryptedImage as kube::Resource>::kind(&())),
+        name(<EncryptedDisk as kube::Resource>::kind(&())),
+    ];
+    let mut registered = Names(Vec::new());
+    super::visit(&mut registered);
+    assert_eq!(registered.0, under_law);
+}
+
+#[test]
+fn a_status_of_every_kind_begins_empty() {
+    struct Empty;
+    impl Visitor for Empty {
+        fn visit<K: Kind>(&mut self) {
+            let status = K::Status::default();
+            assert!(status.shared().conditions.is_empty() && status.shared().intent.is_none());
+            let text = serde_json::to_value(&status).expect("a status is JSON");
+            let empty = text.as_object().is_some_and(serde_json::Map::is_empty);
+            assert!(empty, "{}: {text}", K::kind(&()));
+        }
+    }
+    super::visit(&mut Empty);
+}

@@ -149,11 +149,12 @@ def texts_of_every_kind(world):
         ("control", {"description": "a\u0000b"}, "spec.description"),
         ("backwards", {"description": "a\u202eb"}, "spec.description"),
         ("linked", {"description": "http://example.com"}, "spec.description"),
-        ("reserved", {"tags": {"ecskms:uid": "x"}}, "spec.tags"),
         ("line", {"tags": {"team": "a\nb"}}, "spec.tags"),
         ("accounted", {"accountRef": {"name": "other"}}, "spec.accountRef"),
     ]:
         stands(world, disk(name, **spec), "InvalidSpec", field, calls=("CreateDisk",))
+    code, answer = servers.http("POST", world.url("encrypteddisks"), disk("reserved", tags={"ecskms:uid": "x"}))
+    expect(code == 422 and "spec.tags" in answer["message"] and "ecskms:" in answer["message"], str(answer))
 
 
 @check
@@ -179,6 +180,7 @@ def objects_that_went_around_the_rules(world):
         smuggled = disk("smuggled", source={"snapshotId": "s-1&Action=DeleteInstance"})
         stands(world, smuggled, "InvalidSpec", "spec.source.snapshotId", calls=("CreateDisk", "DeleteInstance"))
         stands(world, disk("host", region="evil.example.com/#"), "InvalidSpec", "spec.region", calls=("CreateDisk",))
+        stands(world, disk("reserved", tags={"ecskms:uid": "x"}), "InvalidSpec", "spec.tags", calls=("CreateDisk",))
         for each in ("around", "shapeless"):
             world.delete("encrypteddisks", each)
             world.until_gone("encrypteddisks", each, 20)
@@ -316,7 +318,7 @@ def a_session_that_expires(world):
     first["metadata"]["namespace"] = second["metadata"]["namespace"] = "session"
     world.create(first)
     until("it works with a token", lambda: truth(world.get("encrypteddisks", "x", "session"), "Ready") == "True", 20)
-    world.sim("PUT", "sessions", {})
+    world.sim("DELETE", "sessions")
     world.create(second)
     reason_in(world, "session", "encrypteddisks", "y", "CredentialsInvalid")
 

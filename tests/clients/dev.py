@@ -43,7 +43,7 @@ def run(world, *arguments, code, seconds=120):
 @check
 def once_ends_well_with_the_samples(world):
     shown = run(world, "dev", "--once", "--time-scale", "60", code=0)
-    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "promises hold", "export KUBECONFIG=", "kubectl get ecskms -A")
+    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "promises hold", "cargo run -- dev")
     expect("not ready" not in shown, shown)
 
 

@@ -179,7 +179,7 @@ fn example(plural: &str) -> Value {
             "region": "cn-a", "keyId": "key-a", "desiredState": "Planned", "runningInstances": "Leave",
             "reason": "a leaked credential", "requestedBy": "alice", "safety": {},
         }),
-        other => panic!("give an example of {other}"),
+        other => unreachable!("give an example of {other}"),
     };
     json!({ "spec": spec })
 }
@@ -211,7 +211,7 @@ fn sample(schema: &Value, which: usize) -> Value {
             let required = schema["required"][0].as_str().unwrap_or(first);
             json!({ required: sample(&fields[required], which) })
         }
-        other => panic!("no sample of {other:?}"),
+        other => unreachable!("no sample of {other:?}"),
     }
 }
 

@@ -4,6 +4,8 @@
 //! What runs here is the real decision; what surrounds it (API server, cloud, claims, the reconcile loop) is a mirror, kept
 //! small, in which every function names what it mirrors. HTTP, JSON and signatures are not part of it.
 
+#![expect(clippy::print_stdout, reason = "the size of what was explored is a figure that is reported")]
+
 mod encrypted_disk;
 mod encrypted_image;
 mod lease;

@@ -35,8 +35,7 @@ pub fn recoverable<S: Subject>(model: &Protocol<S>, state: &State) -> bool {
             if reached_goal(model, &state) {
                 return remember(model, &trail);
             }
-            if !state.api.as_ref().is_some_and(|object| object.intent.is_some_and(|recorded| !recorded.aged))
-            {
+            if state.api.as_ref().is_none_or(|object| object.intent.is_none_or(|recorded| recorded.aged)) {
                 return false;
             }
             age(&mut state);

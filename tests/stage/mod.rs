@@ -53,7 +53,7 @@ pub struct Gate {
 impl Gate {
     /// The process ends at mutation `number`, counted from 1.
     pub fn crash_at(&self, number: usize, mode: Mode) {
-        *self.crash.lock().unwrap() = Some((number, mode));
+        *self.crash.lock().expect("nobody panics while holding it") = Some((number, mode));
     }
 
     /// Waits for the end.
@@ -63,7 +63,7 @@ impl Gate {
 
     /// The mutations so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        self.log.lock().expect("nobody panics while holding it").clone()
     }
 
     async fn die(&self) -> ! {
@@ -80,8 +80,10 @@ impl Gate {
         }
         let Some(name) = mutation else { return effect.await };
         let number = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
-        self.log.lock().unwrap().push(name);
-        let strike = (*self.crash.lock().unwrap()).filter(|(at, _)| *at == number).map(|(_, mode)| mode);
+        self.log.lock().expect("nobody panics while holding it").push(name);
+        let strike = (*self.crash.lock().expect("nobody panics while holding it"))
+            .filter(|(at, _)| *at == number)
+            .map(|(_, mode)| mode);
         match strike {
             None => effect.await,
             Some(Mode::Before) => self.die().await,

@@ -11,6 +11,10 @@ pub struct DiskMachine;
 
 /// What the object asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for one pass, and a box would stand in every pattern"
+)]
 pub enum Desired {
     /// The disk should exist.
     Present(Wanted),
@@ -73,6 +77,14 @@ pub struct Observed {
     pub refusal: Option<Reason>,
     /// A disk that carries this object's name from another life of it (same cluster, namespace and name, another uid).
     pub namesake: Option<String>,
+}
+
+impl Observed {
+    /// True while status does not name the disk that was created: gone before it is, nobody could tell a deletion from a list
+    /// that lags, and the object would have to wait for its creation to age.
+    fn must_be_written_down(&self) -> bool {
+        self.known.is_none() && self.creation.intent.is_some()
+    }
 }
 
 /// One disk.
@@ -281,6 +293,9 @@ fn depart(delete: bool, observed: &Observed) -> Decision<DiskEffect> {
             DiskState::Creating => Decision::wait_seconds(Reason::Deleting),
             DiskState::InUse => Decision::Blocked(Reason::InUse),
             DiskState::Unknown => Decision::wait_patient(Reason::StatusUnknown),
+            DiskState::Available if observed.must_be_written_down() => {
+                Decision::wait_seconds(Reason::Deleting)
+            }
             DiskState::Available => Decision::Do(DiskEffect::Delete { id: disk.id.clone() }),
         };
     }
@@ -482,6 +497,16 @@ mod tests {
         );
         check(delete(), with(Disk { own: false, ..disk("d-1") }), Decision::Settled);
         check(Desired::Absent { delete: false }, with(disk("d-1")), Decision::Settled);
+    }
+
+    #[test]
+    fn a_disk_is_written_down_before_it_is_deleted() {
+        let made = Creation { claim: Claim::Accepted, ..intent(Claim::None) };
+        let observed = Observed { creation: made, ..with(disk("d-1")) };
+        let delete = || Desired::Absent { delete: true };
+        check(delete(), observed.clone(), Decision::wait_seconds(Reason::Deleting));
+        let written = Observed { known: Some("d-1".into()), ..observed };
+        check(delete(), written, Decision::Do(DiskEffect::Delete { id: "d-1".into() }));
     }
 
     #[test]

@@ -14,6 +14,10 @@ pub struct ImageMachine;
 
 /// What the object asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for one pass, and a box would stand in every pattern"
+)]
 pub enum Desired {
     /// The encrypted image should exist.
     Present(Wanted),
@@ -289,6 +293,12 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<ImageEffect> {
 /// Deletion: half a copy is cancelled whatever the policy says, because half an image is no use to anybody.
 fn depart(delete_image: bool, delete_snapshots: bool, observed: &Observed) -> Decision<ImageEffect> {
     let own = || observed.copies.iter().filter(|copy| copy.own);
+    let goes = |copy: &Copy| delete_image || copy.state == CopyState::Copying;
+    // Gone before status names it, nobody could tell a deletion from a list that lags, and the object would have to wait for
+    // its creation to age.
+    if observed.known.is_none() && observed.creation.intent.is_some() && own().any(goes) {
+        return Decision::wait_seconds(Reason::Deleting);
+    }
     if let Some(copy) = own().find(|copy| copy.state == CopyState::Copying) {
         return Decision::Do(ImageEffect::Cancel { id: copy.id.clone() });
     }

@@ -186,6 +186,20 @@ fn deletion_follows_the_policies() {
 }
 
 #[test]
+fn a_copy_is_written_down_before_it_is_cancelled_or_deleted() {
+    for (state, effect) in [
+        (CopyState::Copying, ImageEffect::Cancel { id: "m-2".into() }),
+        (CopyState::Available, ImageEffect::Delete { id: "m-2".into() }),
+    ] {
+        let made = Creation { claim: Claim::Accepted, ..intent(Claim::None) };
+        let observed = Observed { creation: made, ..with(copy("m-2", state)) };
+        check(absent(true, false), observed.clone(), Decision::wait_seconds(Reason::Deleting));
+        let written = Observed { known: Some("m-2".into()), ..observed };
+        check(absent(true, false), written, Decision::Do(effect));
+    }
+}
+
+#[test]
 fn deletion_waits_for_a_creation_whose_answer_was_lost() {
     check(
         absent(false, false),
