@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use clap::{CommandFactory, Parser};
+use ecskms::cli::Cli;
 use ecskms::manifests::people;
 use serde_json::Value;
 
@@ -88,6 +90,27 @@ fn the_roles_that_are_bound_are_those_that_are_shipped() {
         .filter(|name| *name != "reports")
     {
         assert!(text.contains(&format!("| {role} |")), "the table says nothing of {role}");
+    }
+}
+
+#[test]
+fn the_program_understands_the_commands_that_it_has() {
+    let program = Cli::command();
+    let lines = blocks(&read(ENGLISH))
+        .into_iter()
+        .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>());
+    let own: Vec<String> = lines.filter(|line| line.starts_with("ecskms ")).collect();
+    assert!(own.len() >= 3, "{own:?}");
+    for line in own {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match program.find_subcommand(words[1]) {
+            Some(_) => {
+                let read = Cli::try_parse_from(&words).map(|_| ());
+                assert!(read.is_ok(), "`{line}`: {read:?}");
+            }
+            // Break glass comes with the lane that it shares its steps with.
+            None => assert!(["revoke", "restore"].contains(&words[1]), "`{line}` is no command"),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub const REVOCATIONS: &str = "keyrevocations";
 pub const ABANDON: &str = "ecskms.dev/abandon-record";
 /// Variable that lists the ServiceAccounts that may act like a person.
 pub const AUTOMATION: &str = "automation";
+/// Variable that says how many approvals every order must ask for, so that no requester can choose to do without.
+pub const APPROVALS_MIN: &str = "approvalsMin";
 
 const FINALIZER: &str = "ecskms.dev/finalizer";
 
@@ -48,8 +50,8 @@ pub fn operator_user() -> String {
 
 /// Creating and changing.
 fn changes() -> ValidatingAdmissionPolicy {
-    let mut variables = vec![is_operator()];
-    variables.extend(person());
+    // What a cluster may set otherwise comes first: deploy/admission-options finds it by its place.
+    let mut variables = vec![automation(), variable(APPROVALS_MIN, "0"), is_operator(), is_person()];
     variables.extend([
         may("revoke", "object"),
         may("restore", "object"),
@@ -120,9 +122,22 @@ fn requests() -> Vec<Validation> {
     ]
 }
 
-/// An approval is added by its approver, who is not the requester, and stays as it is.
+/// As many approvals are asked for as the cluster wants, but for rehearsals. An approval is added by its approver, who is not the requester, and stays as it is.
 fn approvals() -> Vec<Validation> {
     vec![
+        Validation {
+            message_expression: Some(
+                "'an order needs spec.approvalsRequired of at least ' + string(variables.approvalsMin) + ' in this \
+                 cluster; make a new KeyRevocation'"
+                    .to_owned(),
+            ),
+            ..rule(
+                "variables.state != 'Revoked' || variables.stateBefore == 'Revoked' || has(object.spec.drill) || \
+                 variables.approvalsMin == 0 || has(object.spec.approvalsRequired) && object.spec.approvalsRequired \
+                 >= variables.approvalsMin",
+                "an order needs more approvals in this cluster (spec.approvalsRequired); make a new KeyRevocation",
+            )
+        },
         rule(
             "variables.approvalsBefore.all(a, a in variables.approvals)",
             "an approval can be neither changed nor withdrawn; to stop a plan, leave it Planned",
@@ -179,8 +194,7 @@ fn record() -> Vec<Validation> {
 /// Deleting never undoes anything, so a record of a key that is cut stays, whoever deletes: person, pipeline, garbage
 /// collector.
 fn deletions() -> ValidatingAdmissionPolicy {
-    let mut variables = person();
-    variables.extend([may("restore", "oldObject"), live()]);
+    let variables = vec![automation(), is_person(), may("restore", "oldObject"), live()];
     let validations = vec![
         rule(
             &format!(
@@ -232,17 +246,19 @@ fn definition() -> ValidatingAdmissionPolicy {
     policy
 }
 
-/// People: a ServiceAccount counts as one only where it is named. Controllers of pipelines often hold every verb there
-/// is, so that a verb alone says nothing about them.
-fn person() -> Vec<Variable> {
-    vec![
-        variable(AUTOMATION, "[]"),
-        variable(
-            "isPerson",
-            "!request.userInfo.username.startsWith('system:serviceaccount:') || \
-             request.userInfo.username in variables.automation",
-        ),
-    ]
+/// Nobody is named as shipped.
+fn automation() -> Variable {
+    variable(AUTOMATION, "[]")
+}
+
+/// A ServiceAccount counts as a person only where it is named. Controllers of pipelines often hold every verb there is, so
+/// that a verb alone says nothing about them.
+fn is_person() -> Variable {
+    variable(
+        "isPerson",
+        "!request.userInfo.username.startsWith('system:serviceaccount:') || \
+         request.userInfo.username in variables.automation",
+    )
 }
 
 fn is_operator() -> Variable {

@@ -2,7 +2,7 @@
 """The admission policies on a real kube-apiserver: every case of tests/vectors/admission.json, asked with `kubectl --as`.
 
 Needs a scratch cluster without the operator, named by ECSKMS_SCRATCH_KUBECONFIG with the rights of an administrator, and
-kubectl; where one is absent, ends with code 77 and a line SKIP. The embedded API server stores policies and does not run
+kubectl and pyyaml; where one is absent, ends with code 77 and a line SKIP. The embedded API server stores policies and does not run
 them. Leaves the policies, roles and objects in the cluster. tests/generated/admission.rs decides the same cases without a
 cluster.
 """
@@ -21,9 +21,18 @@ CONFIG = os.environ.get("ECSKMS_SCRATCH_KUBECONFIG")
 RESOURCE = "keyrevocations.ecskms.dev"
 ENFORCED_SECONDS_MAX = 60
 
-if not CONFIG or shutil.which("kubectl") is None:
-    print("SKIP admission: ECSKMS_SCRATCH_KUBECONFIG names no scratch cluster, or kubectl is absent")
+
+def skip(why):
+    print(f"SKIP admission: {why}")
     sys.exit(77)
+
+
+try:
+    import yaml
+except ImportError as error:
+    skip(f"{error}; pip install pyyaml")
+if not CONFIG or shutil.which("kubectl") is None:
+    skip("ECSKMS_SCRATCH_KUBECONFIG names no scratch cluster, or kubectl is absent")
 FILE = json.loads((ROOT / "tests/vectors/admission.json").read_text(encoding="utf-8"))
 
 
@@ -128,6 +137,15 @@ def judge(number, case):
     return None if expected in done.stderr or by_schema else f"refused for another reason: {done.stderr}"
 
 
+def policies(variables):
+    """The shipped policies with some of their variables set otherwise."""
+    documents = list(yaml.safe_load_all((ROOT / "deploy/admission.yaml").read_text(encoding="utf-8")))
+    for document in documents:
+        for variable in document["spec"].get("variables", []):
+            variable["expression"] = variables.get(variable["name"], variable["expression"])
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+
+
 def enforced():
     """Waits until the API server runs the policies."""
     end = time.monotonic() + ENFORCED_SECONDS_MAX
@@ -150,10 +168,13 @@ def main():
     there = [(number, case) for number, case in cases if case["do"] not in ("create", "undefine")]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: prepare(f"case-{one[0]}", one[1]), there))
-    must("apply", "--server-side", "-f", str(ROOT / "deploy/admission.yaml"))
-    enforced()
-    failed = 0
+    failed, present = 0, None
+    # In the order of the file, which keeps cases with the same variables together.
     for number, case in cases:
+        if case.get("with", {}) != present:
+            present = case.get("with", {})
+            must("apply", "--server-side", "--force-conflicts", "-f", "-", text=policies(present))
+            enforced()
         problem = judge(number, case)
         failed += problem is not None
         verdict = f"refused: {case['refusedBy']}" if "refusedBy" in case else "allowed"

@@ -7,6 +7,7 @@ line SKIP.
 """
 
 import copy
+import os
 import pathlib
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ HELM_LABELS = {
     "helm.sh/chart",
 }
 KEEP = "helm.sh/resource-policy"
+OPTIONS = "deploy/admission-options"
 
 
 def skip(why):
@@ -55,9 +57,9 @@ def render(values=None, name="ecskms", namespace="ecskms-system"):
     return objects, notes
 
 
-def kustomized():
+def kustomized(folder=ROOT / "deploy"):
     text = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "deploy")], check=True, capture_output=True, text=True
+        ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
     ).stdout
     return {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(text)}
 
@@ -175,11 +177,23 @@ def variable(objects, policy, name):
     return next(entry["expression"] for entry in variables if entry["name"] == name)
 
 
-def a_pipeline_is_a_person_only_where_it_is_named():
+def policies_take_named_pipelines_and_the_number_of_approvals():
     account = "system:serviceaccount:flux-system:kustomize-controller"
     objects, _ = render({"admission": {"serviceAccounts": [account]}})
     for policy in ["changes", "deletions"]:
         assert variable(objects, f"ecskms-revocation-{policy}", "automation") == f'["{account}"]'
+    # The component of kustomize says the same.
+    both, _ = render({"admission": {"serviceAccounts": [account], "approvalsMin": 1}})
+    with tempfile.TemporaryDirectory() as folder:
+        path = {name: os.path.relpath(ROOT / name, os.path.realpath(folder)) for name in ["deploy", OPTIONS]}
+        whole = {"resources": [path["deploy"]], "components": [path[OPTIONS]]}
+        (pathlib.Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(whole))
+        for key, item in kustomized(folder).items():
+            if key[0] == "ValidatingAdmissionPolicy":
+                assert plain(both[key]) == plain(item), key
+    objects, _ = render({"admission": {"approvalsMin": 2}})
+    assert variable(objects, "ecskms-revocation-changes", "approvalsMin") == "2"
+    assert refused({"admission": {"approvalsMin": 3}})
     for wrong in ["flux", f"{account}']", "system:serviceaccount:a:b\n"]:
         assert refused({"admission": {"serviceAccounts": [wrong]}}), wrong
 
@@ -292,7 +306,7 @@ CHECKS = [
     crds_are_kept_and_can_be_left_out,
     values_reach_the_pod,
     another_release_has_names_of_its_own_that_fit_together,
-    a_pipeline_is_a_person_only_where_it_is_named,
+    policies_take_named_pipelines_and_the_number_of_approvals,
     parts_can_be_switched_off,
     wrong_values_are_refused,
     notes_name_three_next_commands,

@@ -154,8 +154,12 @@ fn document(value: &Value, form: Form) -> String {
         }
     }
     let variables = value.pointer_mut("/spec/variables").and_then(Value::as_array_mut).into_iter().flatten();
-    for variable in variables.filter(|variable| variable["name"] == admission::AUTOMATION) {
-        variable["expression"] = "AUTOMATION".into();
+    for variable in variables {
+        match variable["name"].as_str() {
+            Some(admission::AUTOMATION) => variable["expression"] = "AUTOMATION".into(),
+            Some(admission::APPROVALS_MIN) => variable["expression"] = "APPROVALS".into(),
+            _ => {}
+        }
     }
     let text = manifests::to_yaml(&value)
         .replace(&admission::operator_user(), "system:serviceaccount:{{ .Release.Namespace }}:FULLNAME")
@@ -163,6 +167,7 @@ fn document(value: &Value, form: Form) -> String {
             "expression: AUTOMATION",
             "expression: {{ .Values.admission.serviceAccounts | toJson | quote }}",
         )
+        .replace("expression: APPROVALS", "expression: {{ .Values.admission.approvalsMin | quote }}")
         // Refusals name the roles.
         .replace("ecskms-revocation-", "FULLNAME-revocation-")
         .replace("FULLNAME", fullname)
