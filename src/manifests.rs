@@ -1,8 +1,9 @@
-//! The CustomResourceDefinitions and the RBAC rules as values, derived from the registry of kinds.
+//! The CustomResourceDefinitions, the RBAC rules and the admission policies as values, derived from the registry of
+//! kinds.
 //!
 //! `crds/`, `deploy/` and `charts/` hold what is said here as files; `tests/generated.rs` compares them and,
-//! with `UPDATE=1`, rewrites them. Nothing here calls anything, and no kind is named: `kinds::visit` knows
-//! them.
+//! with `UPDATE=1`, rewrites them. Nothing here calls anything. `kinds::visit` knows the kinds; only `admission` and
+//! `people` name one, because it speaks for the whole account.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use crate::kind::Kind;
 use crate::kinds::{self, Visitor};
 use crate::resource::GROUP;
 
+pub mod admission;
+pub mod people;
 mod schema;
 
 /// Name of the operator's ServiceAccount, Deployment and ClusterRole.
@@ -123,15 +126,17 @@ pub fn credentials_binding() -> RoleBinding {
     RoleBinding { metadata, role_ref: reference("Role", CREDENTIALS_ROLE), subjects: Some(vec![operator()]) }
 }
 
-/// Reading every kind, for whoever has the built-in role view, edit or admin.
+/// Reading every kind but revocations, for whoever has the built-in role view, edit or admin. Revocations are read with
+/// a role of [`people`].
 pub fn view_role() -> ClusterRole {
-    let rules = vec![rule(GROUP, plurals(|_| true), &["get", "list", "watch"])];
+    let plurals = plurals(|crd| crd.spec.names.plural != admission::REVOCATIONS);
+    let rules = vec![rule(GROUP, plurals, &["get", "list", "watch"])];
     aggregated(VIEW_ROLE, &["view", "edit", "admin"], rules)
 }
 
 /// Writing the kinds that live in a namespace, for whoever has the built-in role edit or admin.
 ///
-/// A cluster-scoped kind speaks for the whole account (one of them will revoke keys), so it is never in here.
+/// A cluster-scoped kind speaks for the whole account (one of them revokes keys), so it is never in here.
 pub fn edit_role() -> ClusterRole {
     let verbs = ["create", "delete", "deletecollection", "patch", "update"];
     let rules = vec![rule(GROUP, plurals(|crd| crd.spec.scope == "Namespaced"), &verbs)];

@@ -1,7 +1,7 @@
 -- Tells Argo CD how an object of group ecskms.dev fares, from metadata, status.observedGeneration and
 -- status.conditions.
 --
--- Reads no field of a single kind, so that one script serves all. Order matters: an object that is being
+-- Reads no field of a single kind but conditions, so that one script serves all. Order matters: an object that is being
 -- deleted, or whose status speaks of an older spec, is not done, whatever its conditions say.
 
 local function answer(status, message)
@@ -38,6 +38,14 @@ end
 
 if holds("Stalled") then
   return answer("Degraded", told("Stalled"))
+end
+-- A revoked key was given back out of band. It was taken again, but somebody must find out who did it.
+if holds("RevocationReverted") then
+  return answer("Degraded", told("RevocationReverted"))
+end
+-- The operator does nothing until people have approved.
+if conditions.Approved ~= nil and conditions.Approved.status == "False" and not holds("Ready") then
+  return answer("Suspended", told("Approved"))
 end
 if holds("Reconciling") then
   return answer("Progressing", told("Reconciling"))

@@ -80,6 +80,24 @@ STALLED = [
     condition("Ready", "False", "KeyDisabled"),
     condition("Stalled", "True", "KeyDisabled", "enable the key"),
 ]
+REVERTED = [
+    condition("Ready", "True", "Revoked"),
+    condition("RevocationReverted", "True", "RevocationReverted", "enabled by somebody else 2 times"),
+]
+UNAPPROVED = [
+    condition("Ready", "Unknown", "ApprovalMissing"),
+    condition("Reconciling", "True", "ApprovalMissing"),
+    condition("Approved", "False", "ApprovalMissing", "1 of 2 approvals"),
+]
+PLANNED = [
+    condition("Ready", "True", "Planned", "nothing was changed"),
+    condition("Approved", "False", "ApprovalMissing", "0 of 1 approvals"),
+]
+REVOKED = [
+    condition("Ready", "True", "Revoked", "key calls are rejected"),
+    condition("Contained", "False", "StillReadable", "2 instances still run"),
+    condition("OverlappingRevocation", "True", "OverlappingRevocation", "inc-4712 holds the key too"),
+]
 SUSPENDED = [condition("Ready", "False", "Suspended", "suspend is true")]
 
 CASES = [
@@ -103,6 +121,17 @@ CASES = [
         "latest",
     ),
     ("a ready object that is being deleted", item(READY, deleted=True), "Progressing", "being deleted"),
+    ("a revoked key that somebody gave back", item(REVERTED), "Degraded", "enabled by somebody else"),
+    ("a revocation that waits for approval", item(UNAPPROVED), "Suspended", "1 of 2 approvals"),
+    ("a plan that nobody has approved yet", item(PLANNED), "Healthy", "nothing was changed"),
+    ("a revoked key with machines that still run", item(REVOKED), "Healthy", "key calls are rejected"),
+    ("a revocation that is being deleted", item(REVOKED, deleted=True), "Progressing", "being deleted"),
+    (
+        "a reverted revocation whose spec has just changed",
+        item(REVERTED, observed=1),
+        "Progressing",
+        "latest change",
+    ),
     ("a stalled object that is being deleted", item(STALLED, deleted=True), "Progressing", "being deleted"),
     (
         "a conditions list without Ready",

@@ -7,6 +7,7 @@ line SKIP.
 """
 
 import copy
+import os
 import pathlib
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ HELM_LABELS = {
     "helm.sh/chart",
 }
 KEEP = "helm.sh/resource-policy"
+OPTIONS = "deploy/admission-options"
 
 
 def skip(why):
@@ -55,9 +57,9 @@ def render(values=None, name="ecskms", namespace="ecskms-system"):
     return objects, notes
 
 
-def kustomized():
+def kustomized(folder=ROOT / "deploy"):
     text = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "deploy")], check=True, capture_output=True, text=True
+        ["kubectl", "kustomize", str(folder)], check=True, capture_output=True, text=True
     ).stdout
     return {(item["kind"], item["metadata"]["name"]): item for item in yaml.safe_load_all(text)}
 
@@ -209,7 +211,15 @@ def another_release_has_names_of_its_own_that_fit_together():
             {"kind": "ServiceAccount", "name": "blue-ecskms", "namespace": "keys"}
         ], binding
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) in objects
+    for policy in ["changes", "deletions", "status", "definition"]:
+        name = f"blue-ecskms-revocation-{policy}"
+        binding = objects[("ValidatingAdmissionPolicyBinding", name)]
+        assert ("ValidatingAdmissionPolicy", binding["spec"]["policyName"]) in objects
+        assert "ecskms-system" not in str(objects[("ValidatingAdmissionPolicy", name)])
+    operator = "request.userInfo.username == 'system:serviceaccount:keys:blue-ecskms'"
+    assert variable(objects, "blue-ecskms-revocation-status", "isOperator") == operator
     deployment = objects[("Deployment", "blue-ecskms")]["spec"]
+    assert deployment["template"]["spec"]["priorityClassName"] == "blue-ecskms"
     labels = deployment["template"]["metadata"]["labels"]
     for selector in [
         deployment["selector"],
@@ -219,10 +229,38 @@ def another_release_has_names_of_its_own_that_fit_together():
         assert selector["matchLabels"].items() <= labels.items()
 
 
+def variable(objects, policy, name):
+    variables = objects[("ValidatingAdmissionPolicy", policy)]["spec"]["variables"]
+    return next(entry["expression"] for entry in variables if entry["name"] == name)
+
+
+def policies_take_named_pipelines_and_the_number_of_approvals():
+    account = "system:serviceaccount:flux-system:kustomize-controller"
+    objects, _ = render({"admission": {"serviceAccounts": [account]}})
+    for policy in ["changes", "deletions"]:
+        assert variable(objects, f"ecskms-revocation-{policy}", "automation") == f'["{account}"]'
+    # The component of kustomize says the same.
+    both, _ = render({"admission": {"serviceAccounts": [account], "approvalsMin": 1}})
+    with tempfile.TemporaryDirectory() as folder:
+        path = {name: os.path.relpath(ROOT / name, os.path.realpath(folder)) for name in ["deploy", OPTIONS]}
+        whole = {"resources": [path["deploy"]], "components": [path[OPTIONS]]}
+        (pathlib.Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(whole))
+        for key, item in kustomized(folder).items():
+            if key[0] == "ValidatingAdmissionPolicy":
+                assert plain(both[key]) == plain(item), key
+    objects, _ = render({"admission": {"approvalsMin": 2}})
+    assert variable(objects, "ecskms-revocation-changes", "approvalsMin") == "2"
+    assert refused({"admission": {"approvalsMin": 3}})
+    for wrong in ["flux", f"{account}']", "system:serviceaccount:a:b\n"]:
+        assert refused({"admission": {"serviceAccounts": [wrong]}}), wrong
+
+
 def parts_can_be_switched_off():
     objects, _ = render(
         {
-            "rbac": {"aggregate": False},
+            "rbac": {"aggregate": False, "revocation": False},
+            "admission": {"enabled": False},
+            "priorityClass": {"create": False},
             "podDisruptionBudget": {"enabled": False},
             "networkPolicy": {"enabled": False},
         }
@@ -232,7 +270,14 @@ def parts_can_be_switched_off():
         ("ClusterRole", "ecskms-edit"),
         ("PodDisruptionBudget", "ecskms"),
         ("NetworkPolicy", "ecskms"),
+        ("PriorityClass", "ecskms"),
+        ("Role", "ecskms-revocation-reports"),
     }
+    roles = ["planner", "revoker", "restorer", "approver", "auditor"]
+    gone |= {("ClusterRole", f"ecskms-revocation-{role}") for role in roles}
+    for policy in ["changes", "deletions", "status", "definition"]:
+        for kind in ["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]:
+            gone.add((kind, f"ecskms-revocation-{policy}"))
     assert set(render()[0]) - set(objects) == gone
 
 
@@ -244,6 +289,7 @@ def wrong_values_are_refused():
         {"cloud": {"region": "evil.com/"}},
         {"credentials": {"mode": "password"}},
         {"credentials": {"mode": "rrsa", "rrsa": {"roleArn": "ecskms"}}},
+        {"priorityClass": {"value": 2000000000}},
     ]:
         assert refused(values), values
     assert not refused({})
@@ -322,6 +368,7 @@ CHECKS = [
     a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen,
     the_rrsa_component_fits_the_base,
     another_release_has_names_of_its_own_that_fit_together,
+    policies_take_named_pipelines_and_the_number_of_approvals,
     parts_can_be_switched_off,
     wrong_values_are_refused,
     notes_name_three_next_commands,

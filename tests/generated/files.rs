@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ecskms::manifests::{self, CREDENTIALS_ROLE, ELECTION_ROLE, NAME, NAMESPACE};
+use ecskms::manifests::{self, NAME, NAMESPACE, admission, people};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
@@ -75,6 +75,8 @@ fn files() -> BTreeMap<String, String> {
     files.insert("crds/kustomization.yaml".into(), format!("{MARK}{}", manifests::to_yaml(&list)));
     files.insert("deploy/rbac.yaml".into(), format!("{MARK}{}", rbac(Form::Plain)));
     files.insert("charts/ecskms/templates/rbac.yaml".into(), format!("{MARK}{}", rbac(Form::Chart)));
+    files.insert("deploy/admission.yaml".into(), format!("{MARK}{}", guards(Form::Plain)));
+    files.insert("charts/ecskms/templates/admission.yaml".into(), format!("{MARK}{}", guards(Form::Chart)));
     files.insert("deploy/argocd/argocd-cm.yaml".into(), argocd());
     files
 }
@@ -85,34 +87,58 @@ enum Form {
     Chart,
 }
 
-/// Operator, election and aggregate roles, with their bindings.
+/// Operator and election roles with their bindings, then the roles for people.
 fn rbac(form: Form) -> String {
+    let object = |kind: &str, value: Value| object("rbac.authorization.k8s.io/v1", kind, value);
     let always = [
-        object("ClusterRole", &manifests::operator_role()),
-        object("ClusterRoleBinding", &manifests::operator_binding()),
-        object("Role", &manifests::election_role()),
-        object("RoleBinding", &manifests::election_binding()),
-        object("Role", &manifests::credentials_role()),
-        object("RoleBinding", &manifests::credentials_binding()),
+        object("ClusterRole", json!(manifests::operator_role())),
+        object("ClusterRoleBinding", json!(manifests::operator_binding())),
+        object("Role", json!(manifests::election_role())),
+        object("RoleBinding", json!(manifests::election_binding())),
+        object("Role", json!(manifests::credentials_role())),
+        object("RoleBinding", json!(manifests::credentials_binding())),
     ];
-    let aggregated =
-        [object("ClusterRole", &manifests::view_role()), object("ClusterRole", &manifests::edit_role())];
-    let join = |objects: &[Value]| {
-        objects.iter().map(|value| format!("---\n{}", document(value, form))).collect::<String>()
-    };
+    let aggregated = [manifests::view_role(), manifests::edit_role()];
+    let aggregated = aggregated.map(|role| object("ClusterRole", json!(role)));
+    let reports = object("Role", json!(people::reports_role()));
+    let people = people::revocation_roles().into_iter().map(|role| object("ClusterRole", json!(role)));
+    let people: Vec<_> = people.chain([reports]).collect();
+    [
+        documents(&always, form),
+        optional(documents(&aggregated, form), ".Values.rbac.aggregate", form),
+        optional(documents(&people, form), ".Values.rbac.revocation", form),
+    ]
+    .concat()
+}
+
+/// Each admission policy with its binding.
+fn guards(form: Form) -> String {
+    let object = |kind: &str, value: Value| object("admissionregistration.k8s.io/v1", kind, value);
+    let pairs = admission::policies().into_iter().zip(admission::bindings());
+    let objects: Vec<Value> = pairs
+        .flat_map(|(policy, binding)| {
+            [
+                object("ValidatingAdmissionPolicy", json!(policy)),
+                object("ValidatingAdmissionPolicyBinding", json!(binding)),
+            ]
+        })
+        .collect();
+    optional(documents(&objects, form), ".Values.admission.enabled", form)
+}
+
+fn documents(objects: &[Value], form: Form) -> String {
+    objects.iter().map(|value| format!("---\n{}", document(value, form))).collect()
+}
+
+fn optional(text: String, condition: &str, form: Form) -> String {
     match form {
-        Form::Plain => join(&always) + &join(&aggregated),
-        Form::Chart => format!(
-            "{}{{{{- if .Values.rbac.aggregate }}}}\n{}{{{{- end }}}}\n",
-            join(&always),
-            join(&aggregated)
-        ),
+        Form::Plain => text,
+        Form::Chart => format!("{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n"),
     }
 }
 
-fn object<T: serde::Serialize>(kind: &str, value: &T) -> Value {
-    let mut value = serde_json::to_value(value).expect("it is JSON");
-    value["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+fn object(api_version: &str, kind: &str, mut value: Value) -> Value {
+    value["apiVersion"] = api_version.into();
     value["kind"] = kind.into();
     value
 }
@@ -122,18 +148,31 @@ fn document(value: &Value, form: Form) -> String {
     if form == Form::Plain {
         return manifests::to_yaml(value);
     }
+    let fullname = "{{ include \"ecskms.fullname\" . }}";
     let mut value = value.clone();
-    for path in ["/metadata/name", "/roleRef/name", "/subjects/0/name"] {
+    for path in ["/metadata/name", "/roleRef/name", "/subjects/0/name", "/spec/policyName"] {
         if let Some(Value::String(name)) = value.pointer_mut(path) {
-            assert!(
-                [NAME, ELECTION_ROLE, CREDENTIALS_ROLE, manifests::VIEW_ROLE, manifests::EDIT_ROLE]
-                    .contains(&name.as_str())
-            );
             *name = format!("FULLNAME{}", name.strip_prefix(NAME).expect("all begin with it"));
         }
     }
+    let variables = value.pointer_mut("/spec/variables").and_then(Value::as_array_mut).into_iter().flatten();
+    for variable in variables {
+        match variable["name"].as_str() {
+            Some(admission::AUTOMATION) => variable["expression"] = "AUTOMATION".into(),
+            Some(admission::APPROVALS_MIN) => variable["expression"] = "APPROVALS".into(),
+            _ => {}
+        }
+    }
     let text = manifests::to_yaml(&value)
-        .replace("FULLNAME", "{{ include \"ecskms.fullname\" . }}")
+        .replace(&admission::operator_user(), "system:serviceaccount:{{ .Release.Namespace }}:FULLNAME")
+        .replace(
+            "expression: AUTOMATION",
+            "expression: {{ .Values.admission.serviceAccounts | toJson | quote }}",
+        )
+        .replace("expression: APPROVALS", "expression: {{ .Values.admission.approvalsMin | quote }}")
+        // Refusals name the roles.
+        .replace("ecskms-revocation-", "FULLNAME-revocation-")
+        .replace("FULLNAME", fullname)
         .replace(&format!("namespace: {NAMESPACE}"), "namespace: {{ .Release.Namespace }}");
     with_chart_labels(&text)
 }

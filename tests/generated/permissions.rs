@@ -83,31 +83,79 @@ fn the_shipped_files_grant_nothing_with_a_star() {
 
 #[test]
 fn the_ram_policies_allow_each_action_that_the_client_calls_and_no_more() {
+    let [everyday, emergency] = ["policy", "revocation"].map(|name| allowed_by(&format!("{name}.json")));
+    // Only for who asks for it: to make ECS's role, and to take on another role.
+    let [ensure, assume] = ["ensure-role", "assume-role"].map(|name| allowed_by(&format!("{name}.json")));
+    let called = called_actions();
+    let ordinary: BTreeSet<String> = [&everyday, &ensure, &assume].into_iter().flatten().cloned().collect();
+    assert_eq!(ordinary, called);
+    for action in actions_in("emergency") {
+        let allowed = emergency.iter().any(|full| full.split(':').next_back() == Some(action.as_str()));
+        assert!(allowed, "revocation.json does not allow {action}");
+    }
+    // Whoever holds the everyday policy alone can cut nothing.
+    let cuts = ["kms:DisableKey", "kms:EnableKey", "ram:DetachPolicyFromRole", "ram:AttachPolicyToRole"];
+    for action in cuts {
+        assert!(emergency.contains(action) && !everyday.contains(action), "{action}");
+    }
+}
+
+#[test]
+fn no_ram_policy_allows_what_cannot_be_undone_or_anything_with_a_star() {
+    const NEVER: [&str; 7] = [
+        "ScheduleKeyDeletion",
+        "DeleteKeyMaterial",
+        "DeleteRole",
+        "DeleteAlias",
+        "CreatePolicyVersion",
+        "PutKeyPolicy",
+        "SetKeyPolicy",
+    ];
+    let folder = root().join("deploy/ram");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let name = entry.expect("readable").file_name().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(root().join("deploy/ram").join(&name)).expect("readable");
+        for word in NEVER {
+            assert!(!text.contains(word), "{name} contains {word}");
+        }
+        let allowed = allowed_by(&name);
+        let deletions: Vec<_> = allowed.iter().filter(|action| action.contains(":Delete")).collect();
+        assert!(deletions.is_empty() || name == "policy.json", "{name}: {deletions:?}");
+        let changes = allowed.iter().any(|action| !only_looks(action));
+        assert!(!changes || name != "read.json", "{name} changes something: {allowed:?}");
+        count += 1;
+    }
+    assert!(count >= 5, "only {count} policies were looked at");
+}
+
+/// The actions of a policy in `deploy/ram`: named one by one, each once, and bound to resources where they change
+/// something.
+fn allowed_by(name: &str) -> BTreeSet<String> {
     // The table of RAM authorization knows no narrower resource for it.
     const UNBOUND: [&str; 1] = ["ecs:RunInstances"];
+    let text = std::fs::read_to_string(root().join("deploy/ram").join(name)).expect("the policy is there");
+    let policy: Value = serde_json::from_str(&text).expect("it is JSON");
+    assert_eq!(policy["Version"], "1", "{name}");
     let mut allowed = BTreeSet::new();
-    let read = |name: &str| -> Vec<Value> {
-        let text = std::fs::read_to_string(root().join(format!("deploy/ram/{name}.json")))
-            .expect("the policy is there");
-        let policy: Value = serde_json::from_str(&text).expect("it is JSON");
-        policy["Statement"].as_array().expect("statements").clone()
-    };
-    // Two of them only for who asks for it: to make ECS's role, and to take on another role.
-    for statement in ["policy", "ensure-role", "assume-role"].iter().flat_map(|name| read(name)) {
+    for statement in policy["Statement"].as_array().expect("statements") {
         assert_eq!(statement["Effect"], "Allow");
         for action in statement["Action"].as_array().expect("a list of actions") {
             let action = action.as_str().expect("an action is text").to_owned();
-            assert!(!action.contains('*'), "{action}");
-            let changes =
-                !["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")));
+            assert!(!action.contains('*'), "{name}: {action}");
+            let bound = statement["Resource"] != "*";
             assert!(
-                !changes || UNBOUND.contains(&&*action) || statement["Resource"] != "*",
-                "{action} changes something and is bound to nothing"
+                only_looks(&action) || bound || UNBOUND.contains(&&*action),
+                "{name}: {action} changes something and is bound to nothing"
             );
-            assert!(allowed.insert(action.clone()), "{action} is allowed twice");
+            assert!(allowed.insert(action.clone()), "{name}: {action} is allowed twice");
         }
     }
-    assert_eq!(allowed, called_actions());
+    allowed
+}
+
+fn only_looks(action: &str) -> bool {
+    ["Describe", "Get", "List"].iter().any(|verb| action.contains(&format!(":{verb}")))
 }
 
 /// `verb group/resource name`, one line for each thing that is granted.
@@ -132,19 +180,10 @@ fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<String> {
     lines
 }
 
-/// The actions in the source of the client: texts that begin with one of the verbs that Alibaba Cloud's
-/// actions begin with.
+/// The actions of the everyday client, each with its service.
 fn called_actions() -> BTreeSet<String> {
-    const VERBS: [&str; 24] = [
-        "Add", "Apply", "Assume", "Attach", "Cancel", "Copy", "Create", "Delete", "Describe", "Detach",
-        "Disable", "Enable", "Get", "List", "Modify", "Reboot", "Remove", "Replace", "Resize", "Run",
-        "Schedule", "Start", "Stop", "Tag",
-    ];
     // Need no permission: the one asks for oneself, the other is unsigned (STS documentation).
     const FREE: [&str; 2] = ["sts:GetCallerIdentity", "sts:AssumeRoleWithOIDC"];
-    // Parameters that read like actions.
-    const PARAMETERS: [&str; 2] = ["AssumeRolePolicyDocument", "DeleteWithInstance"];
-    let mut actions = BTreeSet::new();
     let files = [
         ("ecs", "ecs"),
         ("ecs", "attachments"),
@@ -153,27 +192,37 @@ fn called_actions() -> BTreeSet<String> {
         ("ram", "ram"),
         ("sts", "sts"),
     ];
+    let mut actions = BTreeSet::new();
     for (service, file) in files {
-        let path = root().join(format!("src/alibaba/{file}.rs"));
-        let source = std::fs::read_to_string(path).expect("the source is there");
-        let source = source.split("#[cfg(test)]").next().unwrap_or_default();
-        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let texts: Vec<String> = code.flat_map(texts_of).collect();
-        let is_action = |text: &&String| {
-            if PARAMETERS.contains(&text.as_str()) {
-                return false;
-            }
-            let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
-            rest.is_some_and(|rest| {
-                rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric)
-            })
-        };
-        actions.extend(texts.iter().filter(is_action).map(|action| format!("{service}:{action}")));
+        actions.extend(actions_in(file).into_iter().map(|action| format!("{service}:{action}")));
     }
     for free in FREE {
         assert!(actions.remove(free), "{free} is not called any more");
     }
     actions
+}
+
+/// The actions in a file of the client: texts that begin with one of the verbs that Alibaba Cloud's actions begin with.
+fn actions_in(file: &str) -> BTreeSet<String> {
+    const VERBS: [&str; 24] = [
+        "Add", "Apply", "Assume", "Attach", "Cancel", "Copy", "Create", "Delete", "Describe", "Detach",
+        "Disable", "Enable", "Get", "List", "Modify", "Reboot", "Remove", "Replace", "Resize", "Run",
+        "Schedule", "Start", "Stop", "Tag",
+    ];
+    // Parameters that read like actions.
+    const PARAMETERS: [&str; 2] = ["AssumeRolePolicyDocument", "DeleteWithInstance"];
+    let path = root().join(format!("src/alibaba/{file}.rs"));
+    let source = std::fs::read_to_string(path).expect("the source is there");
+    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
+    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let is_action = |text: &String| {
+        let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
+        let fits = |rest: &str| {
+            rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric)
+        };
+        !PARAMETERS.contains(&text.as_str()) && rest.is_some_and(fits)
+    };
+    code.flat_map(texts_of).filter(is_action).collect()
 }
 
 /// The quoted texts of a line, without the names of fields that are read off a reply, such as `DeleteDate`.
