@@ -246,6 +246,8 @@ pub struct Settings {
     pub identity: String,
     /// The region that is likely to be asked for; its connections are kept open before anybody needs them.
     pub home_region: Option<String>,
+    /// True where there is no cluster to ask, on the command line: what is hit then ends at the cloud's resources.
+    pub without_cluster: bool,
     /// How long after its compare-and-swap a claim may still be used to send.
     pub send_window: std::time::Duration,
     /// How long after the last possible send an empty lookup proves absence: send window, call time-out, validity of a
@@ -261,7 +263,16 @@ impl Settings {
     pub fn standard(cluster: String, namespace: String, identity: String) -> Settings {
         let send_window = std::time::Duration::from_secs(5 * 60);
         let settle = send_window + std::time::Duration::from_secs(3 * 30 + 15 * 60 + 5 * 60);
-        Settings { cluster, namespace, identity, home_region: None, send_window, settle, tempo: 1.0 }
+        Settings {
+            cluster,
+            namespace,
+            identity,
+            home_region: None,
+            without_cluster: false,
+            send_window,
+            settle,
+            tempo: 1.0,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 pub mod apiserver;
+pub mod break_glass;
 pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
@@ -43,6 +44,10 @@ enum Command {
     Apiserver(apiserver::Args),
     /// Prints the CustomResourceDefinitions.
     Crds(crds::Args),
+    /// Emergency, without any cluster: takes a key from ECS and says who is hit.
+    Revoke(Box<break_glass::revoke::Args>),
+    /// Gives back exactly what `revoke` recorded.
+    Restore(break_glass::restore::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -71,6 +76,8 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev")]
         Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
         Command::Crds(args) => crds::run(&args),
+        Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
+        Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),
     }
 }
 

@@ -231,7 +231,8 @@ fn a_status_of_every_kind_begins_empty() {
             let status = K::Status::default();
             assert!(status.shared().conditions.is_empty() && status.shared().intent.is_none());
             let text = serde_json::to_value(&status).expect("a status is JSON");
-            let empty = text.as_object().is_some_and(serde_json::Map::is_empty);
+            let says_nothing = |value: &serde_json::Value| *value == serde_json::json!({});
+            let empty = text.as_object().is_some_and(|fields| fields.values().all(says_nothing));
             assert!(empty, "{}: {text}", K::kind(&()));
         }
     }

@@ -217,9 +217,8 @@ fn actions_in(file: &str) -> BTreeSet<String> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let is_action = |text: &String| {
         let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
-        let fits = |rest: &str| {
-            rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric)
-        };
+        let fits =
+            |rest: &str| rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric);
         !PARAMETERS.contains(&text.as_str()) && rest.is_some_and(fits)
     };
     code.flat_map(texts_of).filter(is_action).collect()

@@ -96,8 +96,7 @@ impl Kind for EncryptedInstance {
 
     fn under_key(&self, region: &str, key_id: &str) -> bool {
         let pinned = self.status.iter().flat_map(|status| &status.keys).map(|key| key.key_id.as_str());
-        self.spec.region == region
-            && pinned.chain(self.spec.key.id.as_deref()).any(|known| known == key_id)
+        self.spec.region == region && pinned.chain(self.spec.key.id.as_deref()).any(|known| known == key_id)
     }
 
     fn report(

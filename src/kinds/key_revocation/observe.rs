@@ -317,6 +317,7 @@ fn look_at_inventory(
     };
     let (cloud, kube) = (world.cloud.clone(), world.kube.clone());
     let cluster = world.settings.cluster.clone();
+    let without_cluster = world.settings.without_cluster;
     let question = Question {
         region: object.spec.region.clone(),
         key_id: object.spec.key_id.clone(),
@@ -326,7 +327,10 @@ fn look_at_inventory(
     let owner = uid.clone();
     let begin = move |notes: Notes| {
         tokio::spawn(async move {
-            let facts = inventory::of_both(&cloud, &kube, &cluster, &question).await;
+            let facts = match without_cluster {
+                true => inventory::of_cloud(&cloud, &question).await,
+                false => inventory::of_both(&cloud, &kube, &cluster, &question).await,
+            };
             let blast = std::sync::Arc::new(blast::join(facts));
             let probe = if after_cut { act::probe(&cloud, &question.region, &blast).await } else { None };
             let at = tokio::time::Instant::now();

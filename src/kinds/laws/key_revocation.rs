@@ -5,8 +5,8 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::super::key_revocation::decide::{
-    Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage, Starts, Step,
-    Switch, Wanted,
+    Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage,
+    Starts, Step, Switch, Wanted,
 };
 use super::super::key_revocation::promise;
 use crate::decision::{Decision, Machine};
@@ -20,7 +20,10 @@ fn broken_law(decide: Decider) -> Option<String> {
         let decision = decide(&desired, &observed);
         prop_assert_eq!(&decision, &decide(&desired, &observed), "deterministic");
         let settled = decision == Decision::Settled;
-        prop_assert!(!settled || promise::holds(&desired, &observed), "settled, but the promise does not hold");
+        prop_assert!(
+            !settled || promise::holds(&desired, &observed),
+            "settled, but the promise does not hold"
+        );
         match decision {
             Decision::Do(effect) => may_do(&desired, &observed, &effect),
             _ => Ok(()),
@@ -39,7 +42,10 @@ fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> 
     prop_assert!(goal != Goal::Planned || matches!(effect, Publish), "a plan changes something: {effect:?}");
     match effect {
         Cut => {
-            prop_assert!(goal == Goal::Revoked && observed.prior.is_some(), "a cut without a recorded prior state");
+            prop_assert!(
+                goal == Goal::Revoked && observed.prior.is_some(),
+                "a cut without a recorded prior state"
+            );
         }
         Record => {
             prop_assert!(observed.key == KeyCheck::Customer, "the key of a service");
@@ -47,11 +53,17 @@ fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> 
             prop_assert!(wanted.allow_self_lockout || !observed.self_lockout, "a lock-out of oneself");
         }
         Return { on } => {
-            prop_assert!(goal == Goal::Restored && observed.holder.is_none(), "given back although it is held");
+            prop_assert!(
+                goal == Goal::Restored && observed.holder.is_none(),
+                "given back although it is held"
+            );
             let recorded = observed.prior.map(|prior| prior == Switch::On);
             prop_assert_eq!(recorded, Some(*on), "given back as something else than was recorded");
         }
-        Start => prop_assert!(goal == Goal::Restored && Some(observed.switch) == observed.prior, "a start too early"),
+        Start => prop_assert!(
+            goal == Goal::Restored && Some(observed.switch) == observed.prior,
+            "a start too early"
+        ),
         Stop | TakeEvidence => prop_assert!(goal == Goal::Revoked && observed.prior.is_some(), "{effect:?}"),
         _ => {}
     }
@@ -86,8 +98,12 @@ fn observed() -> impl Strategy<Value = Observed> {
     let key = select(vec![KeyCheck::Customer, KeyCheck::Customer, KeyCheck::Service, KeyCheck::Missing]);
     let step = || select(vec![Step::None, Step::Waiting, Step::Due, Step::Over]);
     let starts = select(vec![Starts::None, Starts::Due, Starts::Moving, Starts::Refused]);
-    let inventory =
-        select(vec![Inventory::Unasked, Inventory::Running, Inventory::Late, Inventory::Done(Box::default())]);
+    let inventory = select(vec![
+        Inventory::Unasked,
+        Inventory::Running,
+        Inventory::Late,
+        Inventory::Done(Box::default()),
+    ]);
     let flags = proptest::array::uniform6(any::<bool>());
     let holder = proptest::option::weighted(0.3, Just("other".to_owned()));
     (switch(), switch(), stage, key, (step(), step(), starts), inventory, flags, holder, 0..2usize).prop_map(

@@ -1,0 +1,179 @@
+//! `ecskms revoke` and `ecskms restore`: the emergency lever without any cluster.
+//!
+//! The very loop, decisions, order and journal of the operator run on one KeyRevocation that lives in a file ([`record`]) instead
+//! of a cluster. So the same command takes up what was interrupted, and a restoration gives back exactly what was recorded.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::output;
+use crate::alibaba::{self, Cloud, Network, Source};
+use crate::engine::Context;
+use crate::engine::metrics::Metrics;
+use crate::engine::reconcile::reconcile;
+use crate::kind::{Clock, Settings, World};
+use crate::kinds::key_revocation::api::DesiredState;
+use crate::kinds::{self, KeyRevocation};
+use crate::resource::SharedStatus;
+use record::Record;
+
+mod record;
+pub mod restore;
+pub mod revoke;
+mod tell;
+
+/// Pause between two passes: what throttles or fails for the moment is asked again this soon.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The exit code of what was held back: by a guard, by the cloud for good, or because nobody confirmed it.
+const HELD_BACK: u8 = 3;
+
+/// How the cloud is reached and how the outcome is told.
+#[derive(Debug, clap::Args)]
+pub struct Means {
+    /// Region of the key, for example cn-hangzhou.
+    #[arg(long, env = "ECSKMS_REGION", value_name = "REGION")]
+    region: String,
+    /// Why, in 10 characters or more; stands in the record.
+    #[arg(long, env = "ECSKMS_REASON", value_name = "TEXT")]
+    reason: String,
+    /// Does not ask for a confirmation.
+    #[arg(long, env = "ECSKMS_YES")]
+    yes: bool,
+    /// The file of the record; by default ecskms-revocation-KEYID.json in the working directory.
+    #[arg(long, env = "ECSKMS_RECORD", value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// text, or json: the journal as JSON lines, and the result as the last of them. In pipes json is the default.
+    #[arg(long, short, env = "ECSKMS_OUTPUT", value_name = "FORM")]
+    output: Option<tell::Form>,
+    /// Seconds after which to give up waiting for the end; what was begun stays begun, and the same command goes on with it.
+    #[arg(long, env = "ECSKMS_TIMEOUT_SECONDS", default_value_t = 120, value_name = "SECONDS")]
+    timeout_seconds: u64,
+    /// Sends every product's calls to this address.
+    #[arg(long, env = "ECSKMS_CLOUD_ENDPOINT", value_name = "URL")]
+    cloud_endpoint: Option<String>,
+    /// Uses the cloud's VPC endpoints, which serve only their own region.
+    #[arg(long, env = "ECSKMS_VPC")]
+    vpc: bool,
+}
+
+impl Means {
+    fn record_path(&self, key_id: &str) -> PathBuf {
+        // Only letters, digits and hyphens: a key's id must not lead out of the directory.
+        let safe: String = key_id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        self.record.clone().unwrap_or_else(|| PathBuf::from(format!("ecskms-revocation-{safe}.json")))
+    }
+
+    fn form(&self) -> tell::Form {
+        self.output.unwrap_or(if output::is_terminal() { tell::Form::Text } else { tell::Form::Json })
+    }
+
+    fn cloud(&self) -> Result<Cloud, ExitCode> {
+        let settings = alibaba::Settings {
+            endpoint_override: self.cloud_endpoint.clone(),
+            network: if self.vpc { Network::Vpc } else { Network::Public },
+            sts_region: Some(self.region.clone()),
+            ..alibaba::Settings::default()
+        };
+        Cloud::new(settings, Source::Chain).map_err(|error| {
+            output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
+        })
+    }
+
+    /// Runs the loop on the record until its state is reached, or cannot be, and says how it ended.
+    async fn drive(&self, record: Record) -> Result<ExitCode, ExitCode> {
+        let cloud = self.cloud()?;
+        let settings = Settings::standard("command-line".into(), "command-line".into(), "ecskms".into());
+        let settings = Settings { without_cluster: true, ..settings };
+        let world = Arc::new(World {
+            kube: record.client(),
+            cloud,
+            clock: Clock::System,
+            accounts: kinds::accounts(),
+            claims: Arc::default(),
+            revocations: Arc::default(),
+            fresh: Arc::default(),
+            settings,
+        });
+        let ctx = Arc::new(Context::<KeyRevocation>::new(world, Arc::new(Metrics::default())));
+        let mut teller = tell::Teller::new(self.form(), &record.object());
+        let began = Instant::now();
+        let stop = output::stop_signal();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let pass = reconcile(Arc::new(record.object()), ctx.clone());
+            tokio::select! {
+                _ = pass => {}
+                () = &mut stop => break,
+            }
+            let object = record.object();
+            teller.entries(&object);
+            if is_over(&object) || began.elapsed() >= Duration::from_secs(self.timeout_seconds) {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                () = &mut stop => break,
+            }
+        }
+        let object = record.object();
+        teller.entries(&object);
+        let code = code(&object);
+        teller.end(&object, code, record.path());
+        Ok(ExitCode::from(code))
+    }
+}
+
+/// Asks for the key's id, typed by hand.
+fn confirm(yes: bool, what: &str, key_id: &str) -> Result<(), ExitCode> {
+    use std::io::{BufRead, IsTerminal};
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        let next = "Give --yes where nobody can type.";
+        let _ = output::fail("not confirmed", &"there is no terminal to ask at", next);
+        return Err(ExitCode::from(HELD_BACK));
+    }
+    eprint!("{what}\nType the key's id to go on: ");
+    let mut typed = String::new();
+    let read = std::io::stdin().lock().read_line(&mut typed);
+    if read.is_ok() && typed.trim() == key_id {
+        return Ok(());
+    }
+    let _ = output::fail("not confirmed", &"what was typed is not the key's id", "Nothing was done.");
+    Err(ExitCode::from(HELD_BACK))
+}
+
+fn condition(object: &KeyRevocation, name: &str) -> Option<(String, String, String)> {
+    let shared: &SharedStatus = &object.status.as_ref()?.shared;
+    let found = shared.conditions.iter().find(|condition| condition.type_ == name)?;
+    let current = found.observed_generation == object.metadata.generation;
+    current.then(|| (found.status.clone(), found.reason.clone(), found.message.clone()))
+}
+
+fn holds(object: &KeyRevocation, name: &str) -> bool {
+    condition(object, name).is_some_and(|(status, ..)| status == "True")
+}
+
+/// True if nothing more will come by itself: the state is reached and told, or somebody must act.
+fn is_over(object: &KeyRevocation) -> bool {
+    let status = object.status.clone().unwrap_or_default();
+    let told = match object.spec.desired_state {
+        DesiredState::Planned => status.blast_radius.is_some(),
+        DesiredState::Revoked => status.blast_radius.is_some() && !status.verification.is_empty(),
+        DesiredState::Restored => true,
+    };
+    (holds(object, "Ready") && told) || holds(object, "Stalled")
+}
+
+fn code(object: &KeyRevocation) -> u8 {
+    match (holds(object, "Ready"), holds(object, "Stalled")) {
+        (true, _) => 0,
+        (false, true) => HELD_BACK,
+        (false, false) => 1,
+    }
+}
