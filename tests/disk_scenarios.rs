@@ -599,30 +599,14 @@ async fn a_crash_anywhere_in_a_succession_is_resumed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_referenced_instance_is_waited_for() {
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
     let stage = Stage::new().await;
-    let crds: kube::Api<CustomResourceDefinition> = kube::Api::all(stage.client.clone());
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let crd = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "encryptedinstances.ecskms.dev"},
-        "spec": {"group": "ecskms.dev", "scope": "Namespaced",
-            "names": {"plural": "encryptedinstances", "singular": "encryptedinstance", "kind": "EncryptedInstance"},
-            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": open},
-                "subresources": {"status": {}}}]}});
-    let crd = serde_json::from_value(crd).expect("a CRD");
-    crds.create(&Default::default(), &crd).await.expect("the CRD is accepted");
     let process = stage.start().await;
     stage.apply(with(disk("one"), "attachment", json!({"instanceRef": {"name": "web"}}))).await;
     let object = stage.until_reason("EncryptedDisk", "one", "DependencyNotReady").await;
     assert!(message(&object, "Ready").contains("EncryptedInstance web"), "{object:#}");
-    stage.apply(json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance", "metadata": {"name": "web"}})).await;
-    let status = kube::api::Patch::Merge(json!({"status": {"instanceId": STOPPED}}));
-    stage
-        .objects("EncryptedInstance")
-        .patch_status("web", &Default::default(), &status)
-        .await
-        .expect("a status");
-    ready_at(&stage, "one", STOPPED).await;
+    stage.apply(stage::instance("web")).await;
+    let instance = stage.until_ready("EncryptedInstance", "web").await;
+    let id = instance["status"]["instanceId"].as_str().expect("an instance");
+    ready_at(&stage, "one", id).await;
     process.kill().await;
 }

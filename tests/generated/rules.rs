@@ -259,8 +259,8 @@ fn sample(schema: &Value, which: usize) -> Value {
     match schema["type"].as_str() {
         Some("string") => json!(format!("value-{which}")),
         Some("integer") => json!(40 + which),
-        // No default is true.
-        Some("boolean") => json!(which == 0),
+        // The first differs from the default, so that taking it away is a change.
+        Some("boolean") => json!((schema["default"] != json!(true)) == (which == 0)),
         Some("array") => json!([sample(&schema["items"], which)]),
         Some("object") => {
             let fields = schema["properties"].as_object().expect("a struct");
