@@ -108,6 +108,39 @@ ACCOUNTS = [SECRET, account("own"), account("guest", assumeRole=GUEST)]
 ROLE = {"do": "delete", "kind": "role", "id": "AliyunECSDiskEncryptDefaultRole"}
 
 
+# A volume on a disk under the key, and pods of a Deployment and a CronJob that mount it.
+def pod(name, kind, owner):
+    owners = [{"apiVersion": "v1", "kind": kind, "name": owner, "uid": name, "controller": True}]
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    spec = {"containers": [{"name": "one", "image": "example"}], "volumes": [claim]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": owners}, "spec": spec}
+
+
+CSI = {"driver": "diskplugin.csi.alibabacloud.com", "volumeHandle": "d-bp1dbdata00000000004"}
+WORKLOADS = [
+    {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "data"},
+        "spec": {"csi": CSI, "claimRef": {"namespace": "default", "name": "data"}},
+    },
+    pod("web", "ReplicaSet", "web-1"),
+    pod("report", "Job", "report-1"),
+]
+REVOCATION = {
+    "apiVersion": "ecskms.dev/v1alpha1",
+    "kind": "KeyRevocation",
+    "metadata": {"name": "drill"},
+    "spec": {
+        "region": "cn-hangzhou",
+        "keyId": "key-hzz65f0a1b2c3d4e5f6a7b8",
+        "desiredState": "Revoked",
+        "reason": "a rehearsal of permissions",
+        "requestedBy": "kubernetes-admin",
+    },
+}
+
+
 class World:
     """Simulated cloud, API server and operator, each a process of its own, ended together."""
 
@@ -188,6 +221,8 @@ def policy(*names):
 
 
 POLICIES = ("policy", "ensure-role", "assume-role")
+# Held by the same key here, so that a revocation can run; what it allows is for an emergency, and much of it lies idle.
+EMERGENCY = "revocation"
 
 
 def until(what, check):
@@ -224,6 +259,12 @@ def work(world, cloud):
         "wait", "--for=jsonpath={.status.imageState}=Creating", "encryptedimage/cancelled", "--timeout=60s"
     )
     world.kubectl("delete", "ecskms", "--all", "--timeout=80s")
+    world.apply(*WORKLOADS, REVOCATION)
+    world.kubectl("wait", "--for=condition=Ready", "keyrevocation/drill", "--timeout=60s")
+    until("a report", lambda: "ecskms" in world.kubectl("get", "configmaps", "-n", "ecskms-system", "-o", "name"))
+    world.kubectl("patch", "keyrevocation", "drill", "--type=merge", "-p", '{"spec":{"desiredState":"Restored"}}')
+    world.kubectl("wait", "--for=condition=Restored", "keyrevocation/drill", "--timeout=60s")
+    world.kubectl("delete", "keyrevocation", "drill", "--timeout=80s")
 
 
 def main():
@@ -238,7 +279,7 @@ def main():
         logs = [world.start("sim", "--listen", "127.0.0.1:0", "--time-scale", str(SPEED))]
         logs.append(world.start("apiserver", "--listen", "127.0.0.1:0", "--kubeconfig", world.kubeconfig))
         cloud, kube = (address(log) for log in logs)
-        call(f"{cloud}/_sim/settings", {"limitedPolicy": policy()})
+        call(f"{cloud}/_sim/settings", {"limitedPolicy": policy(*POLICIES, EMERGENCY)})
         call(f"{cloud}/_sim/resources", ROLE, "POST")
         logs.append(
             world.start(
@@ -300,7 +341,9 @@ def judge_cluster(stats, judge):
         if not request["agent"].startswith("kubectl") and request["resource"]:
             resource, _, group = request["resource"].partition(".")
             subresource = f"/{request['subresource']}" if request["subresource"] else ""
-            asked.add((request["verb"], f"{group}/{resource}{subresource}"))
+            # A server-side apply is a patch to RBAC, and a creation where there was nothing.
+            verbs = ("patch", "create") if request["verb"] == "apply" else (request["verb"],)
+            asked |= {(verb, f"{group}/{resource}{subresource}") for verb in verbs}
     granted = set()
     for item in yaml.safe_load_all((ROOT / "deploy/rbac.yaml").read_text(encoding="utf-8")):
         if item["kind"] in ("ClusterRole", "Role") and item["metadata"]["name"] in (

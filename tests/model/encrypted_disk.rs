@@ -137,7 +137,7 @@ fn one_process_survives_refusals_and_lost_answers() {
     };
     let states =
         prove::<DiskSubject>("disk, one process, answers", Config { budget, instant: false, ..calm() });
-    assert_eq!(states, 645_542);
+    assert_eq!(states, 730_597);
 }
 
 #[test]
@@ -153,14 +153,14 @@ fn one_process_survives_crashes_pauses_and_intruders() {
         ..Budget::default()
     };
     let states = prove::<DiskSubject>("disk, one process, crashes", Config { budget, ..calm() });
-    assert_eq!(states, 657_952);
+    assert_eq!(states, 808_350);
 }
 
 #[test]
 fn a_standing_refusal_waits_for_an_edit() {
     let budget = Budget { refusals: 2, lost: 1, edits: 1, deletions: 1, ..Budget::default() };
     let states = prove::<DiskSubject>("disk, refused", Config { budget, refusals_stand: true, ..calm() });
-    assert_eq!(states, 64_630);
+    assert_eq!(states, 75_329);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn two_processes_without_election_delete_one_disk() {
     let budget = Budget { lost: 1, deletions: 1, ..Budget::default() };
     let states =
         prove::<DiskSubject>("disk, two processes, deletion", Config { processes: 2, budget, ..calm() });
-    assert_eq!(states, 1_304_247);
+    assert_eq!(states, 1_747_521);
 }
 
 #[test]

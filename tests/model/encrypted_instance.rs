@@ -187,39 +187,49 @@ fn calm() -> Config {
 #[test]
 fn one_process_survives_refusals_and_lost_answers() {
     let budget = Budget { lost: 1, refusals: 1, lost_writes: 1, agings: 1, edits: 1, ..Budget::default() };
-    prove::<InstanceSubject>("instance, one process, answers", Config { budget, ..calm() });
+    let states = prove::<InstanceSubject>("instance, one process, answers", Config { budget, ..calm() });
+    assert_eq!(states, 329_379);
 }
 
 #[test]
 fn one_process_survives_crashes_and_instances_that_vanish() {
     let budget = Budget { crashes: 1, lost: 1, agings: 1, deletions: 1, intrusions: 1, ..Budget::default() };
-    prove::<InstanceSubject>("instance, one process, vanishing", Config { budget, ..calm() });
+    let states = prove::<InstanceSubject>("instance, one process, vanishing", Config { budget, ..calm() });
+    assert_eq!(states, 411_339);
 }
 
 #[test]
 fn one_process_survives_pauses_and_two_that_vanish() {
     let budget = Budget { lost: 1, pauses: 1, expiries: 1, agings: 1, intrusions: 2, ..Budget::default() };
-    prove::<InstanceSubject>("instance, one process, vanishing twice", Config { budget, ..calm() });
+    let states =
+        prove::<InstanceSubject>("instance, one process, vanishing twice", Config { budget, ..calm() });
+    assert_eq!(states, 359_984);
 }
 
 #[test]
 fn two_processes_without_election_make_one_instance() {
     let budget = Budget { lost: 1, ..Budget::default() };
     let config = Config { processes: 2, budget, instant: true, ..calm() };
-    prove::<InstanceSubject>("instance, two processes", config);
+    let states = prove::<InstanceSubject>("instance, two processes", config);
+    assert_eq!(states, 128_256);
 }
 
 #[test]
 fn two_processes_without_election_replace_one_that_vanished() {
     let budget = Budget { intrusions: 1, ..Budget::default() };
     let config = Config { processes: 2, budget, ..calm() };
-    prove::<InstanceSubject>("instance, two processes, vanishing", config);
+    let states = prove::<InstanceSubject>("instance, two processes, vanishing", config);
+    assert_eq!(states, 682_453);
 }
 
 #[test]
 fn a_retained_instance_is_still_only_one() {
     let budget = Budget { crashes: 1, lost: 1, refusals: 1, agings: 1, deletions: 1, ..Budget::default() };
-    prove::<InstanceSubject>("instance, retained", Config { budget, delete: false, instant: true, ..calm() });
+    let states = prove::<InstanceSubject>(
+        "instance, retained",
+        Config { budget, delete: false, instant: true, ..calm() },
+    );
+    assert_eq!(states, 104_399);
 }
 
 #[test]
