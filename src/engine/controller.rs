@@ -154,6 +154,7 @@ impl<K: Kind> Context<K> {
     pub fn let_go(&self, object: &K) -> Outcome {
         let uid = object.meta().uid.as_deref().unwrap_or_default();
         self.world.claims.forget(uid);
+        self.announcer.forget(uid);
         lock(&self.failures).remove(uid);
         lock(&self.seen).remove(uid);
         Outcome::Gone

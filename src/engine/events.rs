@@ -1,10 +1,16 @@
-//! Kubernetes Events: one when an object becomes Ready, and one when it needs a human. Progress is in status, not here.
+//! Kubernetes Events: one when an object needs a human, and one when it is well again. Progress is in status, not here.
+//!
+//! What goes well from the start is told by status alone: a thousand new disks are not a thousand Events. The emergency lane is
+//! different, because each end of a revocation is something that people must hear of.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use super::metrics::Metrics;
-use crate::kind::{Kind, KindStatus};
+use crate::kind::{Kind, KindStatus, Lane};
 
 /// The API server's limit for a note, in bytes.
 const NOTE_MAX: usize = 1_024;
@@ -12,16 +18,36 @@ const NOTE_MAX: usize = 1_024;
 /// Writes Events; never holds a pass up with an error.
 pub struct Announcer {
     recorder: Recorder,
+    /// Objects, by uid, of which this process has told bad news and no good news since.
+    unwell: Mutex<HashSet<String>>,
 }
 
 impl Announcer {
     /// Speaks as controller `ecskms`, instance `identity`.
     pub fn new(client: Client, identity: &str) -> Announcer {
         let reporter = Reporter { controller: "ecskms".to_owned(), instance: Some(identity.to_owned()) };
-        Announcer { recorder: Recorder::new(client, reporter) }
+        Announcer { recorder: Recorder::new(client, reporter), unwell: Mutex::default() }
     }
 
-    /// Says what the new status says, if its Ready condition has come to another end than before.
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.unwell.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// True if this end must be told: bad news always, good news after bad.
+    fn is_news<K: Kind>(&self, object: &K, good: bool, was_bad: bool) -> bool {
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let mut unwell = self.unwell.lock().unwrap_or_else(PoisonError::into_inner);
+        match good {
+            true => unwell.remove(&uid) || was_bad || K::LANE == Lane::Emergency,
+            false => {
+                unwell.insert(uid);
+                true
+            }
+        }
+    }
+
+    /// Says what the new status says, if its Ready condition has come to another end than before and somebody should hear of it.
     pub async fn announce<K: Kind>(&self, object: &K, status: &K::Status, metrics: &Metrics) {
         let end = |status: &K::Status| {
             let conditions = &status.shared().conditions;
@@ -33,7 +59,10 @@ impl Announcer {
         };
         let Some((good, reason, message)) = end(status) else { return };
         let before = object.status().and_then(end);
-        if before.is_some_and(|(was_good, old_reason, _)| (was_good, &old_reason) == (good, &reason)) {
+        if before.as_ref().is_some_and(|(was_good, old_reason, _)| (*was_good, old_reason) == (good, &reason)) {
+            return;
+        }
+        if !self.is_news(object, good, before.is_some_and(|(was_good, _, _)| !was_good)) {
             return;
         }
         let event = Event {

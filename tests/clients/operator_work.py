@@ -278,8 +278,8 @@ def events_tell_ends_and_nothing_else(world):
     _, events = servers.http("GET", f"{world.api}/apis/events.k8s.io/v1/namespaces/default/events")
     def of(name):
         return [(each["reason"], each["type"]) for each in events["items"] if each["regarding"].get("name") == name]
-    expect(of("growing") == [("Available", "Normal")], str(of("growing")))
-    expect(("KeyDisabled", "Warning") in of("locked"), str(of("locked")))
+    expect(of("growing") == [], str(of("growing")))
+    expect(of("locked") == [("KeyDisabled", "Warning"), ("Available", "Normal")], str(of("locked")))
 
 
 @check
