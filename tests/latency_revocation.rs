@@ -28,14 +28,43 @@ const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
 const ORACLE_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7c9";
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// When what was accepted, and when which key was to be disabled.
+/// When what was accepted, when which key was to be disabled, and what came first of every other step.
 #[derive(Default)]
 struct Times {
     accepted: Mutex<BTreeMap<String, Instant>>,
     arrived: Mutex<Vec<(String, Instant)>>,
+    steps: Mutex<BTreeMap<&'static str, Instant>>,
+    /// Milliseconds from the acceptance to each step, of all runs.
+    traced: Mutex<BTreeMap<&'static str, Vec<f64>>>,
 }
 
 impl Times {
+    fn first(&self, step: &'static str) {
+        self.steps.lock().expect("nobody panicked").entry(step).or_insert_with(Instant::now);
+    }
+
+    fn forget(&self) {
+        self.arrived.lock().expect("nobody panicked").clear();
+        self.steps.lock().expect("nobody panicked").clear();
+    }
+
+    fn trace(&self, name: &str) {
+        let accepted = self.accepted.lock().expect("nobody panicked").get(name).copied();
+        let mut traced = self.traced.lock().expect("nobody panicked");
+        for (step, at) in self.steps.lock().expect("nobody panicked").iter() {
+            let took = accepted.map(|accepted| at.saturating_duration_since(accepted).as_secs_f64() * 1000.0);
+            traced.entry(*step).or_default().extend(took);
+        }
+    }
+
+    /// Prints when each step came, in the middle of all runs since the last time.
+    fn tell_steps(&self) {
+        for (step, mut times) in std::mem::take(&mut *self.traced.lock().expect("nobody panicked")) {
+            times.sort_by(f64::total_cmp);
+            println!("    {step:<40} p50 {:7.3} ms", quantile(&times, 0.5));
+        }
+    }
+
     fn first_arrival(&self, key: &str) -> Option<Instant> {
         self.arrived.lock().expect("nobody panicked").iter().find(|(name, _)| name == key).map(|(_, at)| *at)
     }
@@ -80,7 +109,14 @@ impl Servers {
             async move {
                 let marked =
                     request.headers().get("x-name").and_then(|name| name.to_str().ok()).map(str::to_owned);
+                let recording = request.method() == "PATCH" && request.uri().path().ends_with("/status");
+                if recording {
+                    clock.first("2 the record arrives");
+                }
                 let response: Response = next.run(request).await;
+                if recording {
+                    clock.first("3 the record is answered");
+                }
                 if let Some(name) = marked.filter(|_| response.status().is_success()) {
                     clock.accepted.lock().expect("nobody panicked").insert(name, Instant::now());
                 }
@@ -94,7 +130,11 @@ impl Servers {
             let clock = clock.clone();
             async move {
                 let action = request.headers().get("x-acs-action").and_then(|name| name.to_str().ok());
+                if action == Some("DescribeKey") {
+                    clock.first("1 DescribeKey arrives");
+                }
                 if action == Some("DisableKey") {
+                    clock.first("4 DisableKey arrives");
                     let at = Instant::now();
                     let query = request.uri().query().unwrap_or_default().to_owned();
                     let key = if query.contains(ORACLE_KEY) { ORACLE_KEY } else { KEY };
@@ -192,12 +232,13 @@ impl Servers {
     }
 
     async fn operator_once(&self, name: &str) -> f64 {
-        self.times.arrived.lock().expect("nobody panicked").clear();
+        self.times.forget();
         let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": {"name": name},
             "spec": {"region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked",
                 "reason": "a measured rehearsal", "requestedBy": "alice"}});
         self.create("/apis/ecskms.dev/v1alpha1/keyrevocations", name, &body).await;
         let took = self.measured(KEY, name).await;
+        self.times.trace(name);
         self.clean(name).await;
         took
     }
@@ -225,7 +266,7 @@ impl Servers {
     }
 
     async fn oracle_once(&self, name: &str) -> f64 {
-        self.times.arrived.lock().expect("nobody panicked").clear();
+        self.times.forget();
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
         self.create("/api/v1/namespaces/default/configmaps", name, &body).await;
         self.measured(ORACLE_KEY, name).await
@@ -335,6 +376,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
     }
     let oracle = tell("oracle: a watch and one warm call", bare);
     let idle = tell("idle", idle);
+    servers.times.tell_steps();
 
     let mut headless = Vec::new();
     while headless.len() < runs {
@@ -355,6 +397,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
         }
     }
     let headless = tell("the leader is dead", headless);
+    servers.times.tell_steps();
 
     servers.order("PUT", "settings", json!({"quotaDefault": 5})).await;
     others(&servers, number("ECSKMS_LATENCY_OTHERS", 300)).await;
@@ -363,6 +406,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
         loaded.push(servers.operator_once(&format!("loaded-{run}")).await);
     }
     let loaded = tell("others are backlogged and ECS throttles", loaded);
+    servers.times.tell_steps();
     for (_, mut process) in replicas {
         process.kill().expect("it runs");
         process.wait().expect("it ends");

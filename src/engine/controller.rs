@@ -1,15 +1,16 @@
 //! Runs one kind: its watch, its store, its workers, and what its passes share.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use kube::api::{Patch, PatchParams};
-use kube::runtime::controller::{Config, Controller};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use rand::RngExt;
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use super::events::Announcer;
 use super::metrics::Metrics;
 use super::pace::Outcome;
 use super::reconcile::reconcile;
+use super::urgent;
 use super::watch::{Malformed, watch};
 use crate::kind::revocations::Hold;
 use crate::kind::{Fault, FaultClass, Kind, Lane, Obstacle, World, requested_at};
@@ -76,17 +78,49 @@ pub async fn run<K: Kind>(
         }
         futures::future::pending::<()>().await
     };
-    let work = Controller::for_shared_stream(trigger, store)
-        .with_config(Config::default().concurrency(WORKERS))
-        .graceful_shutdown_on(shutdown)
-        .run(reconcile::<K>, |_, never, _| match *never {}, ctx.clone())
-        .for_each(|_| async {});
+    let work = match K::LANE {
+        Lane::Ordinary => passes(trigger, store, ctx.clone(), shutdown).boxed(),
+        Lane::Emergency => urgent_passes(trigger, store, ctx.clone(), shutdown).boxed(),
+    };
     tokio::select! {
         () = work => {}
         () = K::companion(&ctx.world, &ctx.shared) => tracing::error!(kind = %K::kind(&()), "the companion ended"),
         () = fill => tracing::error!(kind = %K::kind(&()), "the watch ended"),
         () = announce => {}
     }
+}
+
+/// The passes of the ordinary kinds.
+async fn passes<K: Kind>(
+    trigger: impl Stream<Item = Arc<K>> + Send + 'static,
+    store: Store<K>,
+    ctx: Arc<Context<K>>,
+    shutdown: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let pass = |object, ctx| async move {
+        let next = reconcile::<K>(object, ctx).await;
+        Ok::<_, Infallible>(next.map_or_else(Action::await_change, Action::requeue))
+    };
+    Controller::for_shared_stream(trigger, store)
+        .with_config(Config::default().concurrency(WORKERS))
+        .graceful_shutdown_on(shutdown)
+        .run(pass, |_, never, _| match *never {}, ctx)
+        .for_each(|_| async {})
+        .await;
+}
+
+/// The passes of the emergency lane.
+async fn urgent_passes<K: Kind>(
+    trigger: impl Stream<Item = Arc<K>> + Send,
+    store: Store<K>,
+    ctx: Arc<Context<K>>,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let pass = |key: ObjectRef<K>| {
+        let (object, ctx) = (store.get(&key), ctx.clone());
+        async move { reconcile(object?, ctx).await }
+    };
+    urgent::work(trigger.map(|object| ObjectRef::from_obj(&*object)), shutdown, pass).await;
 }
 
 /// The objects under a key whose revocation has begun or ended, so that they show it at once and not in their next round.

@@ -8,6 +8,7 @@ pub mod lease;
 pub mod metrics;
 pub mod pace;
 pub mod reconcile;
+mod urgent;
 pub mod watch;
 
 pub use controller::{Context, run};

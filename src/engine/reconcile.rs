@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::Patch;
-use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -25,11 +24,8 @@ pub const STEPS_MAX: usize = 12;
 /// How long one pass may take in all.
 pub const PASS_MAX: Duration = Duration::from_secs(120);
 
-/// One pass over one object, and when to come back. Never fails: faults are outcomes.
-pub async fn reconcile<K: Kind>(
-    object: Arc<K>,
-    ctx: Arc<Context<K>>,
-) -> Result<Action, std::convert::Infallible> {
+/// One pass over one object, and when to come back; None: when it changes. Never fails: faults are outcomes.
+pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context<K>>) -> Option<Duration> {
     let span = tracing::info_span!(
         "reconcile",
         kind = %K::kind(&()),
@@ -49,10 +45,10 @@ pub async fn reconcile<K: Kind>(
         };
     ctx.metrics.observe_pass(&K::kind(&()), &outcome, begun.elapsed());
     let failures = ctx.count_failure(&uid, &outcome);
-    Ok(match pace(K::LANE, &outcome, failures) {
-        Pace::OnChange => Action::await_change(),
-        Pace::After(delay) => Action::requeue(ctx.soften(delay, &outcome)),
-    })
+    match pace(K::LANE, &outcome, failures) {
+        Pace::OnChange => None,
+        Pace::After(delay) => Some(ctx.soften(delay, &outcome)),
+    }
 }
 
 async fn pass<K: Kind>(mut object: K, ctx: &Context<K>) -> Outcome {
