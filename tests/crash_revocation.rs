@@ -22,12 +22,15 @@ struct Case {
     before: &'static str,
     /// True: machines are stopped and evidence is taken.
     thorough: bool,
+    /// True: what the key goes back to is declared, so that the cut comes before the record.
+    declared: bool,
 }
 
-const CASES: [Case; 3] = [
-    Case { before: "Enabled", thorough: true },
-    Case { before: "Enabled", thorough: false },
-    Case { before: "Disabled", thorough: true },
+const CASES: [Case; 4] = [
+    Case { before: "Enabled", thorough: true, declared: false },
+    Case { before: "Enabled", thorough: false, declared: false },
+    Case { before: "Disabled", thorough: true, declared: false },
+    Case { before: "Enabled", thorough: false, declared: true },
 ];
 
 /// A machine whose key is gone already refuses to stop.
@@ -39,6 +42,7 @@ fn stops(case: Case) -> bool {
 async fn play(stage: &Stage, case: Case) {
     let fields = match case.thorough {
         true => json!({"runningInstances": "ForceStop", "evidenceSnapshots": true}),
+        false if case.declared => json!({"restoreTo": "Enabled"}),
         false => json!({}),
     };
     stage.apply(revocation("one", fields)).await;
@@ -132,6 +136,11 @@ async fn a_crash_anywhere_with_machines_stopped_ends_as_it_began() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_anywhere_with_machines_left_ends_as_it_began() {
     every_point(CASES[1]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_anywhere_with_the_end_declared_ends_as_it_was_declared() {
+    every_point(CASES[3]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,9 @@
 //! How long a key lives after its revocation was accepted: real sockets, real operator processes, and a bare oracle beside them.
 //!
 //! The oracle is one watch and one signed call on a warm connection, in the same run and interleaved with the operator. What is
-//! measured is the time from the accepted POST to the arrival of DisableKey, both by the clock of the servers' process.
+//! measured is the time from the accepted POST to the arrival of DisableKey, both by the clock of the servers' process: with the
+//! end declared (`restoreTo: Enabled`), which needs the oracle's calls and no more, and with the prior state recorded first, which
+//! needs a reading of the key and a write of status before the cut.
 //! `ECSKMS_LATENCY_RUNS` sets the number of runs (1,000 for the record), `ECSKMS_LATENCY_OTHERS` the number of other objects.
 
 #![expect(clippy::print_stdout, reason = "the latencies are figures that are reported")]
@@ -231,11 +233,17 @@ impl Servers {
         arrived.saturating_duration_since(accepted).as_secs_f64() * 1000.0
     }
 
-    async fn operator_once(&self, name: &str) -> f64 {
+    /// One revocation with the end declared, and one that records it first.
+    async fn both(&self, name: &str, declared: &mut Vec<f64>, recorded: &mut Vec<f64>) {
+        recorded.push(self.operator_once(&format!("{name}-recorded"), "Recorded").await);
+        declared.push(self.operator_once(&format!("{name}-declared"), "Enabled").await);
+    }
+
+    async fn operator_once(&self, name: &str, restore_to: &str) -> f64 {
         self.times.forget();
         let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": {"name": name},
             "spec": {"region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked",
-                "reason": "a measured rehearsal", "requestedBy": "alice"}});
+                "restoreTo": restore_to, "reason": "a measured rehearsal", "requestedBy": "alice"}});
         self.create("/apis/ecskms.dev/v1alpha1/keyrevocations", name, &body).await;
         let took = self.measured(KEY, name).await;
         self.times.trace(name);
@@ -359,7 +367,7 @@ async fn others(servers: &Servers, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows_it() {
-    let runs = number("ECSKMS_LATENCY_RUNS", 20);
+    let runs = number("ECSKMS_LATENCY_RUNS", 10);
     let servers = Servers::start().await;
     servers.oracle();
     let mut replicas = vec![("replica-0".to_owned(), servers.operator("replica-0"))];
@@ -367,18 +375,20 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
     replicas.push(("replica-1".to_owned(), servers.operator("replica-1")));
     for warm in 0..5 {
         servers.oracle_once(&format!("oracle-warm-{warm}")).await;
-        servers.operator_once(&format!("warm-{warm}")).await;
+        servers.both(&format!("warm-{warm}"), &mut Vec::new(), &mut Vec::new()).await;
     }
-    let (mut bare, mut idle) = (Vec::new(), Vec::new());
+    servers.times.traced.lock().expect("nobody panicked").clear();
+    let (mut bare, mut idle, mut recorded) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs {
         bare.push(servers.oracle_once(&format!("oracle-{run}")).await);
-        idle.push(servers.operator_once(&format!("idle-{run}")).await);
+        servers.both(&format!("idle-{run}"), &mut idle, &mut recorded).await;
     }
     let oracle = tell("oracle: a watch and one warm call", bare);
-    let idle = tell("idle", idle);
+    let idle = tell("idle, declared", idle);
+    let idle_recorded = tell("idle, recorded first", recorded);
     servers.times.tell_steps();
 
-    let mut headless = Vec::new();
+    let (mut headless, mut recorded) = (Vec::new(), Vec::new());
     while headless.len() < runs {
         let leader = servers.leader().await;
         let index = replicas.iter().position(|(name, _)| *name == leader).expect("one of ours leads");
@@ -387,8 +397,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
         process.wait().expect("it ends");
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(9) && headless.len() < runs {
-            let name = format!("headless-{}", headless.len());
-            headless.push(servers.operator_once(&name).await);
+            servers.both(&format!("headless-{}", headless.len()), &mut headless, &mut recorded).await;
         }
         let name = format!("replica-{leader}-next");
         replicas.push((name.clone(), servers.operator(&name)));
@@ -396,30 +405,38 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-    let headless = tell("the leader is dead", headless);
-    servers.times.tell_steps();
+    let headless = tell("the leader is dead, declared", headless);
+    let headless_recorded = tell("the leader is dead, recorded first", recorded);
 
     servers.order("PUT", "settings", json!({"quotaDefault": 5})).await;
     others(&servers, number("ECSKMS_LATENCY_OTHERS", 300)).await;
-    let mut loaded = Vec::new();
+    let (mut loaded, mut recorded) = (Vec::new(), Vec::new());
     for run in 0..runs {
-        loaded.push(servers.operator_once(&format!("loaded-{run}")).await);
+        servers.both(&format!("loaded-{run}"), &mut loaded, &mut recorded).await;
     }
-    let loaded = tell("others are backlogged and ECS throttles", loaded);
-    servers.times.tell_steps();
+    let loaded = tell("others backlogged, ECS throttles, declared", loaded);
+    let loaded_recorded = tell("others backlogged, ECS throttles, recorded first", recorded);
     for (_, mut process) in replicas {
         process.kill().expect("it runs");
         process.wait().expect("it ends");
     }
-    println!(
-        "idle p50 / oracle p50 {:.2}   loaded p99 / idle p99 {:.2}   dead leader p50 / idle p50 {:.2}",
-        idle.0 / oracle.0,
-        loaded.1 / idle.1,
-        headless.0 / idle.0
-    );
+    for (title, idle, loaded, headless) in [
+        ("declared", idle, loaded, headless),
+        ("recorded first", idle_recorded, loaded_recorded, headless_recorded),
+    ] {
+        println!(
+            "{title}: idle p50 / oracle p50 {:.2}   loaded p99 / idle p99 {:.2}   dead leader p50 / idle p50 {:.2}",
+            idle.0 / oracle.0,
+            loaded.1 / idle.1,
+            headless.0 / idle.0
+        );
+    }
     let _ = std::fs::remove_dir_all(&servers.folder);
-    // Absolute, because ratios of milliseconds say little on a machine that does other things as well.
-    for (half, _) in [idle, headless, loaded] {
-        assert!(half < 1_000.0, "half of the revocations took {half} ms");
+    // The floors are 2, 3 and 3; half as much again is left for machines on which others work as well.
+    assert!(idle.0 < 3.0 * oracle.0, "idle: {} ms, the oracle {} ms", idle.0, oracle.0);
+    assert!(loaded.0 < 4.5 * idle.0, "loaded: {} ms, idle {} ms", loaded.0, idle.0);
+    assert!(headless.0 < 4.5 * idle.0, "without a leader: {} ms, idle {} ms", headless.0, idle.0);
+    for (half, _) in [idle_recorded, headless_recorded, loaded_recorded] {
+        assert!(half < 1_000.0, "half of the revocations that are recorded first took {half} ms");
     }
 }

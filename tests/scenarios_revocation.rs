@@ -50,6 +50,71 @@ async fn a_key_is_lost_in_one_reading_one_write_and_one_call_and_comes_back_exac
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_declared_end_is_record_enough_and_the_cut_comes_first() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    let object = revoke(&stage, "one").await;
+    let mutations = process.gate.log();
+    assert_eq!(mutations[0], "DisableKey", "nothing before the cut: {mutations:#?}");
+    assert!(mutations[1].ends_with("/keyrevocations/one/status"), "then the record: {mutations:#?}");
+    let order = action_order(&stage, &["DisableKey", "DescribeKey"]).await;
+    assert_eq!(order[0], "DisableKey", "not even a reading: {order:?}");
+    assert_eq!(object["status"]["priorState"]["keyState"], "Enabled");
+    let (actions, results): (Vec<_>, Vec<_>) = entries(&object, "journal")
+        .into_iter()
+        .map(|entry| (entry["action"].clone(), entry["result"].clone()))
+        .unzip();
+    assert_eq!(actions[..3], [json!("DisableKey"), json!("RecordPriorState"), json!("Revoked")]);
+    assert_eq!(results[..2], [json!("Accepted"), json!("Enabled, as declared")]);
+    verified(&object);
+    set_desired(&stage, "one", "Restored").await;
+    stage.until_reason("KeyRevocation", "one", "Restored").await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_declared_cut_meets_is_told_as_ever() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let declared = |name: &str| revocation(name, json!({"restoreTo": "Enabled"}));
+    stage.apply(with(declared("missing"), "keyId", json!("key-nobody"))).await;
+    stage.until_reason("KeyRevocation", "missing", "KeyNotFound").await;
+    // Guards hold it back, and then the key is read before anything else.
+    stage.apply(with(declared("guarded"), "safety", json!({"maxAffectedInstances": 0}))).await;
+    stage.until_reason("KeyRevocation", "guarded", "TooManyAffected").await;
+    stage.apply(with(declared("alone"), "approvalsRequired", json!(1))).await;
+    stage.until_reason("KeyRevocation", "alone", "ApprovalMissing").await;
+    assert_eq!(
+        (cloud_key(&stage, KEY).await.as_str(), calls(&stage, "kms:DisableKey").await),
+        ("Enabled", 1)
+    );
+    // Throttled at first, and lost afterwards: one more try each, on the way that records first.
+    for fault in [
+        json!({"action": "DisableKey", "status": 429, "code": "Rejected.Throttling", "times": 3}),
+        json!({"action": "DisableKey", "when": "after", "body": "truncated", "times": 1}),
+    ] {
+        set_key(&stage, "Enabled").await;
+        stage.order("PUT", "faults", json!([fault])).await;
+        let name = if fault["status"].is_null() { "lost" } else { "throttled" };
+        stage.apply(declared(name)).await;
+        let object = revoke(&stage, name).await;
+        assert_eq!(object["status"]["priorState"]["keyState"], "Enabled", "{fault}");
+        verified(&object);
+        set_desired(&stage, name, "Restored").await;
+        stage.until_reason("KeyRevocation", name, "Restored").await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Enabled", "{fault}");
+    }
+    // A restoration that nobody revoked before enables nothing, whatever it declares.
+    set_key(&stage, "Disabled").await;
+    stage.apply(with(declared("backdoor"), "desiredState", json!("Restored"))).await;
+    stage.until_reason("KeyRevocation", "backdoor", "NothingToRestore").await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plan_lists_who_is_hit_and_changes_nothing() {
     let stage = Stage::new().await;
     let process = stage.start().await;

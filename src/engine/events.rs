@@ -59,7 +59,8 @@ impl Announcer {
         };
         let Some((good, reason, message)) = end(status) else { return };
         let before = object.status().and_then(end);
-        if before.as_ref().is_some_and(|(was_good, old_reason, _)| (*was_good, old_reason) == (good, &reason)) {
+        if before.as_ref().is_some_and(|(was_good, old_reason, _)| (*was_good, old_reason) == (good, &reason))
+        {
             return;
         }
         if !self.is_news(object, good, before.is_some_and(|(was_good, _, _)| !was_good)) {

@@ -76,14 +76,17 @@ pub async fn work<K, F>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::channel::mpsc;
     use std::cell::RefCell;
     use std::rc::Rc;
-    use futures::channel::mpsc;
 
     type Log = Rc<RefCell<Vec<(u64, &'static str)>>>;
 
     /// Runs passes of 10 ms for 100 ms; the log holds when which pass began, in milliseconds.
-    async fn run(orders: &[(u64, &'static str)], after: fn(usize) -> Option<Duration>) -> Vec<(u64, &'static str)> {
+    async fn run(
+        orders: &[(u64, &'static str)],
+        after: fn(usize) -> Option<Duration>,
+    ) -> Vec<(u64, &'static str)> {
         let (sender, receiver) = mpsc::unbounded();
         let log = Log::default();
         let begun = Instant::now();

@@ -38,6 +38,8 @@ enum Flaw {
 struct World {
     objects: usize,
     before: Switch,
+    /// How many of the objects, from the first, say themselves that the key goes back to On.
+    declared: usize,
     crashes: u8,
     enables: u8,
     flaw: Flaw,
@@ -48,6 +50,8 @@ struct State {
     key: Switch,
     objects: Vec<Object>,
     processes: [Process; PROCESSES],
+    /// Which process remembers to have cut for which object. Gone with a crash.
+    tried: [Vec<bool>; PROCESSES],
     /// Calls under way: of which object, and whether they switch on.
     flights: Vec<(usize, bool)>,
     crashes: u8,
@@ -70,6 +74,7 @@ enum Process {
     #[default]
     Idle,
     /// Has read one object and the key. Stale once somebody has written the object since.
+    /// The key is Unasked where the object's declaration is enough for the cut.
     Looked { object: usize, seen: Object, key: Switch, stale: bool },
     /// Has decided as well.
     Decided {
@@ -129,6 +134,20 @@ fn observed(seen: &Object, key: Switch, inherited: Option<Switch>, holder: bool)
 }
 
 impl World {
+    fn is_declared(&self, index: usize) -> bool {
+        index < self.declared
+    }
+
+    /// What a process reads of the key: nothing, where the cut needs no reading.
+    fn read(&self, state: &State, process: usize, index: usize) -> Switch {
+        let object = &state.objects[index];
+        let fresh = object.stage == Stage::Fresh && object.goal == Goal::Revoked;
+        match self.is_declared(index) && fresh && !state.tried[process][index] {
+            true => Switch::Unasked,
+            false => state.key,
+        }
+    }
+
     fn live(object: &Object) -> bool {
         object.prior.is_some() && object.stage != Stage::Restored
     }
@@ -141,16 +160,25 @@ impl World {
         seen: &Object,
         key: Switch,
     ) -> (Option<Switch>, Decision<RevocationEffect>) {
-        let others =
-            || state.objects.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, other)| other);
-        let capturing = seen.goal == Goal::Revoked && seen.stage == Stage::Fresh && key != Switch::On;
-        let inherited =
-            others().find(|other| other.prior.is_some() && !other.closed).and_then(|other| other.prior);
+        let others = || state.objects.iter().enumerate().filter(|(other, _)| *other != index);
+        let declared = self.is_declared(index);
+        let capturing =
+            !declared && seen.goal == Goal::Revoked && seen.stage == Stage::Fresh && key != Switch::On;
+        let goes_back = |(other, object): (usize, &Object)| {
+            object.prior.or(self.is_declared(other).then_some(Switch::On)).filter(|_| !object.closed)
+        };
+        let inherited = others().find_map(goes_back);
         let inherited = inherited.filter(|_| capturing && self.flaw != Flaw::InheritsNothing);
-        let holds = others().any(|other| Self::live(other) && other.goal == Goal::Revoked);
+        let holds = others().any(|(other, object)| {
+            let live = Self::live(object) || (object.prior.is_none() && self.is_declared(other));
+            live && object.goal == Goal::Revoked
+        });
         let holder = seen.goal == Goal::Restored && holds && self.flaw != Flaw::ForgetsOthers;
-        let wanted = Wanted { goal: seen.goal, ..Wanted::default() };
-        let seen = observed(seen, key, inherited, holder);
+        let wanted = Wanted { goal: seen.goal, declared, ..Wanted::default() };
+        let mut seen = observed(seen, key, inherited, holder);
+        if declared && seen.prior.is_none() && wanted.goal == Goal::Restored {
+            seen.prior = Some(Switch::On);
+        }
         let decision = RevocationMachine::decide(&Desired::Present(wanted), &seen);
         let decision = match (self.flaw, decision) {
             (Flaw::CutsFirst, Decision::Do(RevocationEffect::Record)) => Decision::Do(RevocationEffect::Cut),
@@ -198,7 +226,7 @@ impl World {
                 if !fresh && self.flaw != Flaw::TrustsOldLooks {
                     return;
                 }
-                if state.objects[object].prior.is_none() {
+                if state.objects[object].prior.is_none() && !self.is_declared(object) {
                     state.broken = Some("a cut without a record");
                 }
                 if on && state.objects[object].goal != Goal::Restored {
@@ -206,16 +234,22 @@ impl World {
                 }
                 state.flights.push((object, on));
                 state.flights.sort_unstable();
+                state.tried[index][object] |= !on;
                 state.processes[index] = Process::Waits { object, on };
                 return;
             }
             Decision::Do(RevocationEffect::Record) => {
-                next.prior = Some(inherited.unwrap_or(key));
+                next.prior = Some(match self.is_declared(object) {
+                    true => Switch::On,
+                    false => inherited.unwrap_or(key),
+                });
                 next.stage = Stage::Cutting;
             }
             Decision::Do(RevocationEffect::Reassert) => next.stage = Stage::Cutting,
             Decision::Do(RevocationEffect::BeginRestore) => {
                 (next.stage, next.aged) = (Stage::Restoring, false);
+                // Only a declaration can be restored without a record.
+                next.prior.get_or_insert(Switch::On);
             }
             Decision::Settled if seen.goal == Goal::Restored && seen.stage != Stage::Restored => {
                 next.stage = Stage::Restored;
@@ -244,6 +278,11 @@ impl World {
         }
     }
 
+    /// What the key is when everything is over.
+    fn after(&self) -> Switch {
+        if self.declared > 0 { Switch::On } else { self.before }
+    }
+
     /// From here on nothing goes wrong any more: does it come to what is promised?
     fn recovers(&self, state: &State) -> bool {
         let mut state = state.clone();
@@ -255,9 +294,9 @@ impl World {
         for round in 0..60 {
             let object = round % self.objects;
             let seen = state.objects[object].clone();
-            let (inherited, decision) = self.decide(&state, object, &seen, state.key);
-            state.processes[0] =
-                Process::Decided { object, seen, key: state.key, stale: false, inherited, decision };
+            let key = self.read(&state, 0, object);
+            let (inherited, decision) = self.decide(&state, object, &seen, key);
+            state.processes[0] = Process::Decided { object, seen, key, stale: false, inherited, decision };
             self.act(&mut state, 0);
             while !state.flights.is_empty() {
                 Self::arrive(&mut state, 0);
@@ -275,7 +314,7 @@ impl World {
         let closed = state.objects.iter().all(|object| object.closed);
         let touched = self.enables > state.enables;
         state.objects.iter().all(|object| object.stage == Stage::Restored || object.prior.is_none())
-            && (state.key == self.before || (closed && touched))
+            && (state.key == self.after() || (closed && touched))
     }
 }
 
@@ -290,6 +329,7 @@ impl Model for World {
             key: self.before,
             objects: vec![object; self.objects],
             processes: Default::default(),
+            tried: std::array::from_fn(|_| vec![false; self.objects]),
             flights: Vec::new(),
             crashes: self.crashes,
             enables: self.enables,
@@ -311,7 +351,7 @@ impl Model for World {
         }
         actions.extend((0..state.flights.len()).map(Action::Arrive));
         for (index, object) in state.objects.iter().enumerate() {
-            if object.goal == Goal::Revoked && object.prior.is_some() {
+            if object.goal == Goal::Revoked && (object.prior.is_some() || self.is_declared(index)) {
                 actions.push(Action::Restore(index));
             }
             // A look is too short to outlast the minute that begins anew with each deviation.
@@ -332,7 +372,8 @@ impl Model for World {
         match action {
             Action::Look(process, object) => {
                 let seen = state.objects[object].clone();
-                state.processes[process] = Process::Looked { object, seen, key: state.key, stale: false };
+                let key = self.read(&state, process, object);
+                state.processes[process] = Process::Looked { object, seen, key, stale: false };
             }
             Action::Decide(process) => {
                 let Process::Looked { object, seen, key, stale } =
@@ -349,6 +390,7 @@ impl Model for World {
             Action::Crash(process) => {
                 state.crashes -= 1;
                 state.processes[process] = Process::Idle;
+                state.tried[process] = vec![false; self.objects];
             }
             Action::Restore(index) => {
                 let object = Object { goal: Goal::Restored, ..state.objects[index].clone() };
@@ -372,20 +414,21 @@ impl Model for World {
                 state.broken.is_none()
             }),
             Property::always("what is recorded is what stood before", |world: &World, state: &State| {
-                state.objects.iter().all(|object| object.prior.is_none_or(|prior| prior == world.before))
+                state.objects.iter().all(|object| object.prior.is_none_or(|prior| prior == world.after()))
             }),
             Property::always("it comes to what is promised", |world: &World, state: &State| {
                 world.recovers(state)
             }),
             Property::sometimes("a restored key", |world: &World, state: &State| {
-                state.key == world.before
+                state.key == world.after()
                     && state.objects.iter().all(|object| object.stage == Stage::Restored)
             }),
         ]
     }
 }
 
-const PRODUCT: World = World { objects: 1, before: Switch::On, crashes: 2, enables: 0, flaw: Flaw::None };
+const PRODUCT: World =
+    World { objects: 1, before: Switch::On, declared: 0, crashes: 2, enables: 0, flaw: Flaw::None };
 
 #[track_caller]
 fn passes(world: World) {
@@ -412,12 +455,22 @@ fn two_revocations_of_one_key_give_it_back_with_the_last_and_exactly() {
 }
 
 #[test]
+fn a_declared_state_is_a_record_and_the_cut_needs_no_other() {
+    passes(World { declared: 1, ..PRODUCT });
+    passes(World { declared: 1, before: Switch::Off, ..PRODUCT });
+    passes(World { declared: 1, enables: 1, crashes: 1, ..PRODUCT });
+    passes(World { declared: 1, objects: 2, crashes: 1, ..PRODUCT });
+    passes(World { declared: 2, objects: 2, crashes: 0, ..PRODUCT });
+}
+
+#[test]
 fn wrong_protocols_fail_the_same_checks() {
     let wrong = [
         World { flaw: Flaw::CutsFirst, ..PRODUCT },
         World { flaw: Flaw::AlwaysEnables, before: Switch::Off, ..PRODUCT },
         World { flaw: Flaw::ForgetsOthers, objects: 2, crashes: 0, ..PRODUCT },
         World { flaw: Flaw::InheritsNothing, objects: 2, crashes: 0, ..PRODUCT },
+        World { flaw: Flaw::InheritsNothing, declared: 1, objects: 2, crashes: 0, ..PRODUCT },
         World { flaw: Flaw::TrustsOldLooks, ..PRODUCT },
         World { flaw: Flaw::NeverLooksBack, ..PRODUCT },
         World { flaw: Flaw::Forgives, enables: 1, ..PRODUCT },

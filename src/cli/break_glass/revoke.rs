@@ -8,7 +8,9 @@ use super::record::Record;
 use super::{HELD_BACK, Means, confirm};
 use crate::cli::output;
 use crate::kinds::KeyRevocation;
-use crate::kinds::key_revocation::api::{DesiredState, KeyRevocationSpec, Method, RunningInstances, Safety};
+use crate::kinds::key_revocation::api::{
+    DesiredState, KeyRevocationSpec, Method, RestoreTo, RunningInstances, Safety,
+};
 
 /// Arguments of `ecskms revoke`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +29,9 @@ pub struct Args {
     /// Needed with DetachEcsRole: that is meant, although it hits every customer key of the account.
     #[arg(long, env = "ECSKMS_ACKNOWLEDGE_ACCOUNT_WIDE")]
     acknowledge_account_wide: bool,
+    /// What a restoration returns to: Recorded, or Enabled, which needs no reading of the key before the cut.
+    #[arg(long, env = "ECSKMS_RESTORE_TO", default_value = "Recorded", value_parser = restore_to, value_name = "STATE")]
+    restore_to: RestoreTo,
     /// What is done to running instances before the cut: Leave, Stop or ForceStop.
     #[arg(long, env = "ECSKMS_RUNNING_INSTANCES", default_value = "Leave", value_parser = running, value_name = "WHAT")]
     running_instances: RunningInstances,
@@ -52,6 +57,10 @@ pub struct Args {
 
 fn method(word: &str) -> Result<Method, String> {
     word_of(word, "DisableKey or DetachEcsRole")
+}
+
+fn restore_to(word: &str) -> Result<RestoreTo, String> {
+    word_of(word, "Recorded or Enabled")
 }
 
 fn running(word: &str) -> Result<RunningInstances, String> {
@@ -127,6 +136,7 @@ fn spec(args: &Args) -> KeyRevocationSpec {
         key_id: args.key_id.clone(),
         desired_state: if args.plan { DesiredState::Planned } else { DesiredState::Revoked },
         method: args.method,
+        restore_to: args.restore_to,
         running_instances: args.running_instances,
         stop_deadline_seconds: args.stop_deadline_seconds,
         evidence_snapshots: args.evidence_snapshots,

@@ -40,6 +40,7 @@ pub async fn act(
     match effect {
         RevocationEffect::Cut => {
             read_afresh(object, world, Goal::Revoked).await?;
+            notes.try_cut(object.metadata.uid.as_deref().unwrap_or_default());
             switch(object, world, notes, false).await
         }
         RevocationEffect::Return { on } => {
@@ -60,8 +61,8 @@ pub async fn act(
     }
 }
 
-/// Nothing is switched on an old look. The compare-and-swap that recorded the prior state is a fresh look, so the first cut needs
-/// no other; a process that resumes after a crash, or was paused, reads the object once more.
+/// Nothing is switched on an old look. The compare-and-swap that recorded the prior state is a fresh look, and so is a watch event
+/// that comes within a moment of the creation that it tells of, so the first cut needs no other; a process that resumes after a crash, or was paused, reads the object once more.
 async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Result<(), Fault> {
     if world.fresh.holds(object) {
         return Ok(());
@@ -74,7 +75,7 @@ async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Resul
         fresh.metadata.uid == object.metadata.uid
             && fresh.metadata.generation == object.metadata.generation
             && fresh.metadata.deletion_timestamp.is_none()
-            && (goal == Goal::Restored || super::is_live(&fresh))
+            && (goal == Goal::Restored || super::is_live(&fresh) || super::cuts_at_once(&fresh))
             // Another replica may have come further meanwhile; what was decided then belongs to an earlier step.
             && phase(&fresh) == phase(object)
     });

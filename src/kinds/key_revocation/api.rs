@@ -124,6 +124,11 @@ pub use status::{
         )
         .message("method is immutable; create a new object"),
     validation = Rule::new(
+            "has(self.restoreTo) == has(oldSelf.restoreTo) && \
+             (!has(self.restoreTo) || self.restoreTo == oldSelf.restoreTo)"
+        )
+        .message("restoreTo is immutable; create a new object"),
+    validation = Rule::new(
             "has(self.stopDeadlineSeconds) == has(oldSelf.stopDeadlineSeconds) && \
              (!has(self.stopDeadlineSeconds) || self.stopDeadlineSeconds == oldSelf.stopDeadlineSeconds)"
         )
@@ -200,6 +205,11 @@ pub struct KeyRevocationSpec {
     /// safety.acknowledgeAccountWide. Cannot change.
     #[serde(default)]
     pub method: Method,
+    /// What the key goes back to. Recorded: its state is read and written down before the cut, and that is what it
+    /// goes back to. Enabled: you say that the key is enabled, or shall be once this is over; the cut then waits
+    /// neither for the reading nor for the record, and is as fast as one call can be. Cannot change.
+    #[serde(default)]
+    pub restore_to: RestoreTo,
     /// What is done to running instances, which keep their data key in memory until they stop. Leave: nothing,
     /// the cut comes at once. PerInstance: what each EncryptedInstance says in spec.onRevocation. Stop and
     /// ForceStop: all are stopped. Can only go up.
@@ -263,6 +273,16 @@ pub enum DesiredState {
     Revoked,
     /// Give back what was recorded before.
     Restored,
+}
+
+/// What the key goes back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum RestoreTo {
+    /// The state that is read and written down before the cut.
+    #[default]
+    Recorded,
+    /// Enabled, as the user declares; the cut waits for no record.
+    Enabled,
 }
 
 /// How ECS loses the key.

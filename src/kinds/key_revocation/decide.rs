@@ -1,6 +1,7 @@
 //! What to do next about one revocation. Pure.
 //!
-//! Order: record the prior state, evidence if asked, stop calls if asked, cut, look who is hit, verify. Nothing here is
+//! Order: record the prior state, evidence if asked, stop calls if asked, cut, look who is hit, verify. Where the prior state is
+//! declared and nothing else is asked for, the cut comes first, because the object itself is the record. Nothing here is
 //! irreversible: the only mutations are switching off, switching on, stopping, starting and taking snapshots.
 
 use super::blast::Blast;
@@ -27,6 +28,8 @@ pub struct Wanted {
     pub goal: Goal,
     /// What is switched off.
     pub lever: Lever,
+    /// True: it goes back to On, by declaration, so that the cut waits for no record.
+    pub declared: bool,
     /// What is done to running instances.
     pub running: Running,
     /// True: snapshots before the cut.
@@ -382,7 +385,11 @@ fn begin(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
             }
         }
     }
-    Decision::Do(RevocationEffect::Record)
+    match observed.switch {
+        // Nobody looked, because what it goes back to is declared: the record follows the cut.
+        Switch::Unasked if promise::cuts_at_once(wanted) => Decision::Do(RevocationEffect::Cut),
+        _ => Decision::Do(RevocationEffect::Record),
+    }
 }
 
 fn held_by_list(wanted: &Wanted, blast: &Blast) -> Option<Decision<RevocationEffect>> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Event;
 use kube::{Api, Client};
+use tokio::time::Instant;
 
+use crate::alibaba::KeyState;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
 use crate::kind::revocations::Hold;
@@ -27,7 +29,7 @@ pub mod observe;
 pub mod promise;
 pub mod report;
 
-use api::{DesiredState, Method, Phase, RunningInstances};
+use api::{DesiredState, Method, Phase, RestoreTo, RunningInstances};
 pub use api::{KeyRevocation, KeyRevocationSpec, KeyRevocationStatus};
 use decide::{Desired, Goal, Lever, Observed, RevocationEffect, RevocationMachine, Running, Wanted};
 use notes::Notes;
@@ -124,6 +126,9 @@ impl Kind for KeyRevocation {
             Event::Init => world.revocations.begin_list(),
             Event::InitDone => world.revocations.end_list(),
             Event::Apply(object) | Event::InitApply(object) => {
+                if matches!(event, Event::Apply(_)) {
+                    note_creation(object, world);
+                }
                 world.revocations.meet(&object.spec.region);
                 world.revocations.set(&uid(object), is_live(object).then(|| hold_of(object)));
             }
@@ -149,6 +154,20 @@ impl Kind for KeyRevocation {
     }
 }
 
+/// A new object that the watch brings within a moment of its creation is as fresh as one that was read.
+fn note_creation(object: &KeyRevocation, world: &World) {
+    let Some(created) =
+        object.metadata.creation_timestamp.as_ref().filter(|_| object.metadata.generation == Some(1))
+    else {
+        return;
+    };
+    // Not if the cluster's clock is ahead of this one: then nobody can say how long ago it was.
+    let age = Duration::try_from(world.clock.now().duration_since(created.0)).ok();
+    if let Some(asked) = age.and_then(|age| Instant::now().checked_sub(age)) {
+        world.fresh.note(object, asked);
+    }
+}
+
 /// Uses the connections that a cut will need, so that it need not open them.
 async fn keep_warm(world: &World) {
     let mut regions = world.revocations.regions();
@@ -171,6 +190,44 @@ pub fn is_live(object: &KeyRevocation) -> bool {
     status.prior_state.is_some()
         && status.timings.restored_at.is_none()
         && status.phase != Some(Phase::Restored)
+}
+
+/// True if the object's cut may be under way although nothing is recorded.
+pub fn cuts_at_once(object: &KeyRevocation) -> bool {
+    let leaving = object.metadata.deletion_timestamp.is_some();
+    !leaving && wanted(&object.spec).is_ok_and(|wanted| promise::cuts_at_once(&wanted))
+}
+
+/// True if a cut of the object may have come, or be on its way, although nothing is recorded. Also once its end was asked for.
+pub fn may_have_cut(object: &KeyRevocation) -> bool {
+    !was_never_revoked(object) && wanted(&object.spec).is_ok_and(|wanted| promise::needs_no_record(&wanted))
+}
+
+/// What the object goes back to, by its record or else by its own declaration: the word, and what of the role's policies it means.
+pub fn goes_back_to(object: &KeyRevocation) -> Option<(String, Option<Vec<String>>)> {
+    let recorded = object.status.as_ref().and_then(|status| status.prior_state.as_ref());
+    match recorded {
+        Some(prior) => Some((prior.key_state.clone(), prior.ecs_role_policies.clone())),
+        // Whoever creates a restoration has nothing to restore: the declaration is that of a revocation.
+        None if object.spec.restore_to != RestoreTo::Enabled || was_never_revoked(object) => None,
+        None => Some(declared(lever(&object.spec))),
+    }
+}
+
+/// What a declaration means.
+pub fn declared(lever: Lever) -> (String, Option<Vec<String>>) {
+    match lever {
+        Lever::Key => (KeyState::Enabled.word().to_owned(), None),
+        Lever::Role => ("Attached".to_owned(), Some(vec![act::ECS_GRANT.to_owned()])),
+    }
+}
+
+fn was_never_revoked(object: &KeyRevocation) -> bool {
+    match object.spec.desired_state {
+        DesiredState::Planned => true,
+        DesiredState::Revoked => false,
+        DesiredState::Restored => object.metadata.generation == Some(1),
+    }
 }
 
 /// True if the object still wants the key to stay away: a drill that has run its time does not.
@@ -235,6 +292,7 @@ fn wanted(spec: &KeyRevocationSpec) -> Result<Wanted, Invalid> {
             DesiredState::Restored => Goal::Restored,
         },
         lever: lever(spec),
+        declared: spec.restore_to == RestoreTo::Enabled,
         running: match spec.running_instances {
             RunningInstances::Leave => Running::Leave,
             RunningInstances::PerInstance => Running::PerInstance,

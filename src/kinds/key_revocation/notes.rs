@@ -30,6 +30,7 @@ struct Note {
     on: Option<Instant>,
     stops_answered: Option<i64>,
     evidence_taken: bool,
+    cut_tried: bool,
     published: Option<Published>,
     start_refusals: BTreeMap<String, (String, Instant)>,
 }
@@ -158,6 +159,16 @@ impl Notes {
     /// True if they were.
     pub fn stops_answered(&self, uid: &str, requested_at: i64) -> bool {
         self.with(uid, |note| note.stops_answered == Some(requested_at))
+    }
+
+    /// The cut was asked for, with whatever answer.
+    pub fn try_cut(&self, uid: &str) {
+        self.with(uid, |note| note.cut_tried = true);
+    }
+
+    /// True if it was.
+    pub fn tried_cut(&self, uid: &str) -> bool {
+        self.with(uid, |note| note.cut_tried)
     }
 
     /// The snapshots were asked for.

@@ -42,6 +42,10 @@ pub async fn observe(
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
         return Ok(observed);
     }
+    if observed.stage == Stage::Fresh && promise::cuts_at_once(wanted) && !notes.tried_cut(uid) {
+        // The object says what it goes back to, and is the record of it: nothing is asked before the cut.
+        return Ok(observed);
+    }
     let began = tokio::time::Instant::now();
     if observed.stage == Stage::Cutting && world.fresh.holds(object) && notes.just_on(uid) {
         // The record was won a moment after the switch was read to be on. Reading it again would only delay the cut, which does
@@ -95,10 +99,9 @@ fn remembered(
     uid: &str,
     now: jiff::Timestamp,
 ) -> Observed {
-    let prior = status.prior_state.as_ref().map(|prior| match object.spec.method {
-        super::api::Method::DisableKey => switch_of(&KeyState::from_word(&prior.key_state)),
-        super::api::Method::DetachEcsRole => grant(prior.ecs_role_policies.as_deref().unwrap_or_default()),
-    });
+    let restoring = object.spec.desired_state == super::api::DesiredState::Restored;
+    let known = super::goes_back_to(object).filter(|_| restoring || status.prior_state.is_some());
+    let prior = known.map(|(word, policies)| switch_recorded(object, &word, policies.as_deref()));
     let passed = |since: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>,
                   limit: Duration| {
         since.as_ref().is_some_and(|since| {
@@ -137,6 +140,14 @@ fn remembered(
         report_namespace: None,
         farewell: status.journal.last().is_some_and(|entry| entry.action == super::report::FAREWELL),
         asked_at: asked_at(object, notes, uid, now).as_microsecond(),
+    }
+}
+
+/// What a record, or a declaration, means as a switch.
+fn switch_recorded(object: &KeyRevocation, word: &str, policies: Option<&[String]>) -> Switch {
+    match object.spec.method {
+        super::api::Method::DisableKey => switch_of(&KeyState::from_word(word)),
+        super::api::Method::DetachEcsRole => grant(policies.unwrap_or_default()),
     }
 }
 
@@ -240,6 +251,7 @@ async fn look_at_others(
 ) -> Result<(), Fault> {
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let capturing = goal == Goal::Revoked
+        && !wanted.declared
         && observed.stage == Stage::Fresh
         && !matches!(observed.switch, Switch::On | Switch::Missing)
         && observed.key == KeyCheck::Customer;
@@ -256,34 +268,38 @@ async fn look_at_others(
         .filter(|other| {
             other.metadata.uid.as_deref() != Some(uid) && same_switch(other, object, wanted.lever)
         })
-        .filter(|other| other.status.as_ref().is_some_and(|status| status.prior_state.is_some()))
+        .filter(|other| is_recorded(other) || super::may_have_cut(other))
         .collect();
     others.sort_by_key(|other| {
         let prior = other.status.as_ref().and_then(|status| status.prior_state.as_ref());
         prior.map(|prior| prior.captured_at.0)
     });
     // Also one that is restored, as long as a late cut of it may have made the state that is seen here.
-    let first = others
-        .iter()
-        .find(|other| other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_none()));
-    if capturing && let Some(other) = first {
-        let status = other.status.clone().unwrap_or_default();
-        if let Some(prior) = status.prior_state {
-            let switch = match wanted.lever {
-                Lever::Key => switch_of(&KeyState::from_word(&prior.key_state)),
-                Lever::Role => grant(prior.ecs_role_policies.as_deref().unwrap_or_default()),
-            };
-            let name = other.metadata.name.clone().unwrap_or_default();
-            observed.inherited = Some((name, switch, prior.key_state));
-            if wanted.lever == Lever::Role {
-                observed.policies = prior.ecs_role_policies;
-            }
+    let is_closed = |other: &KeyRevocation| {
+        other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_some())
+    };
+    let first = others.iter().find(|other| !is_closed(other));
+    if capturing
+        && let Some(other) = first
+        && let Some((word, policies)) = super::goes_back_to(other)
+    {
+        let switch = switch_recorded(other, &word, policies.as_deref());
+        observed.inherited = Some((other.metadata.name.clone().unwrap_or_default(), switch, word));
+        if wanted.lever == Lever::Role {
+            observed.policies = policies;
         }
     }
-    let wants_it = |other: &&KeyRevocation| super::is_live(other) && super::keeps(other, world.clock.now());
+    let wants_it = |other: &&KeyRevocation| {
+        (super::is_live(other) || (!is_recorded(other) && super::cuts_at_once(other)))
+            && super::keeps(other, world.clock.now())
+    };
     let holder = others.iter().find(wants_it).and_then(|other| other.metadata.name.clone());
     observed.holder = holder;
     Ok(())
+}
+
+fn is_recorded(object: &KeyRevocation) -> bool {
+    object.status.as_ref().is_some_and(|status| status.prior_state.is_some())
 }
 
 fn same_switch(a: &KeyRevocation, b: &KeyRevocation, lever: Lever) -> bool {

@@ -33,6 +33,16 @@ pub fn needs_inventory(wanted: &Wanted) -> bool {
     demands_inventory(wanted) || wanted.evidence || wanted.running != Running::Leave
 }
 
+/// True if the cut needs nothing but the object: what it goes back to is declared, and nothing is to be done before it.
+pub fn cuts_at_once(wanted: &Wanted) -> bool {
+    wanted.goal == Goal::Revoked && needs_no_record(wanted)
+}
+
+/// True if nothing had to be written down before the cut, so that it may have come although nothing is.
+pub fn needs_no_record(wanted: &Wanted) -> bool {
+    wanted.declared && wanted.approvals_missing == 0 && !needs_inventory(wanted)
+}
+
 /// True if the cut must be held back without a complete list.
 pub fn demands_inventory(wanted: &Wanted) -> bool {
     wanted.max_affected.is_some() || wanted.digest.is_some()

@@ -184,10 +184,9 @@ impl Pen<'_> {
         }
         match decision {
             Decision::Do(RevocationEffect::Record) => {
-                let prior = self.prior(wanted, observed);
-                self.line("RecordPriorState", target, None, &prior.key_state);
-                self.status.prior_state = Some(prior);
-                self.status.timings.first_call_at = Some(self.now());
+                self.record_prior(target, wanted, observed);
+                let first = observed.deeds.first().map(|deed| self.at(deed.at));
+                self.status.timings.first_call_at = first.or_else(|| Some(self.now()));
                 self.status.phase = Some(Phase::Revoking);
                 self.record_stops(wanted, observed);
             }
@@ -200,6 +199,9 @@ impl Pen<'_> {
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
+                if self.status.prior_state.is_none() {
+                    self.record_prior(target, wanted, observed);
+                }
                 self.status.phase = Some(Phase::Restoring);
                 self.status.timings.restored_at = None;
                 let prior = self.status.prior_state.as_ref().map(|prior| prior.key_state.clone());
@@ -209,12 +211,23 @@ impl Pen<'_> {
         }
     }
 
+    fn record_prior(&mut self, target: &str, wanted: &Wanted, observed: &Observed) {
+        let prior = self.prior(wanted, observed);
+        let how = if wanted.declared { ", as declared" } else { "" };
+        self.line("RecordPriorState", target, None, &format!("{}{how}", prior.key_state));
+        self.status.prior_state = Some(prior);
+    }
+
     fn prior(&self, wanted: &Wanted, observed: &Observed) -> PriorState {
-        let (key_state, inherited_from) = match &observed.inherited {
-            Some((name, _, word)) => (word.clone(), Some(name.clone())),
-            None => (observed.word.clone(), None),
+        let seen = observed.policies.clone().filter(|_| wanted.lever == Lever::Role);
+        let (key_state, policies, inherited_from) = match &observed.inherited {
+            _ if wanted.declared => {
+                let (word, policies) = super::declared(wanted.lever);
+                (word, policies, None)
+            }
+            Some((name, _, word)) => (word.clone(), seen, Some(name.clone())),
+            None => (observed.word.clone(), seen, None),
         };
-        let policies = observed.policies.clone().filter(|_| wanted.lever == Lever::Role);
         PriorState {
             key_state: key_state.chars().take(64).collect(),
             ecs_role_policies: policies,

@@ -43,8 +43,16 @@ fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> 
     match effect {
         Cut => {
             prop_assert!(
-                goal == Goal::Revoked && observed.prior.is_some(),
+                goal == Goal::Revoked && (observed.prior.is_some() || promise::cuts_at_once(wanted)),
                 "a cut without a recorded prior state"
+            );
+            prop_assert!(
+                wanted.approvals_missing == 0 || observed.stage != Stage::Fresh,
+                "without its approvals"
+            );
+            prop_assert!(
+                wanted.allow_self_lockout || !observed.self_lockout || observed.stage != Stage::Fresh,
+                "a lock-out of oneself"
             );
         }
         Record => {
@@ -74,9 +82,15 @@ fn desired() -> impl Strategy<Value = Desired> {
     let goal = select(vec![Goal::Planned, Goal::Revoked, Goal::Restored]);
     let running = select(vec![Running::Leave, Running::PerInstance, Running::Stop, Running::ForceStop]);
     let guards = (proptest::option::weighted(0.2, 0..2u32), any::<bool>(), 0..2u32, any::<bool>());
-    let wanted = (goal, running, any::<bool>(), guards).prop_map(
-        |(goal, running, evidence, (max_affected, allow_self_lockout, approvals_missing, drill))| Wanted {
+    let wanted = (goal, running, any::<(bool, bool)>(), guards).prop_map(
+        |(
             goal,
+            running,
+            (evidence, declared),
+            (max_affected, allow_self_lockout, approvals_missing, drill),
+        )| Wanted {
+            goal,
+            declared,
             running,
             evidence,
             max_affected,
@@ -90,7 +104,8 @@ fn desired() -> impl Strategy<Value = Desired> {
 }
 
 fn switch() -> impl Strategy<Value = Switch> {
-    select(vec![Switch::On, Switch::Off, Switch::Deletion, Switch::Import, Switch::Missing, Switch::Unknown])
+    use Switch::{Deletion, Import, Missing, Off, On, Unasked, Unknown};
+    select(vec![On, Off, Deletion, Import, Missing, Unknown, Unasked])
 }
 
 fn observed() -> impl Strategy<Value = Observed> {
@@ -109,8 +124,10 @@ fn observed() -> impl Strategy<Value = Observed> {
     (switch(), switch(), stage, key, (step(), step(), starts), inventory, flags, holder, 0..2usize).prop_map(
         |(switch, prior, stage, key, (evidence, stops, starts), inventory, flags, holder, unasked)| {
             let [self_lockout, drill_over, aged, closed, published, farewell] = flags;
+            // Only before the beginning is there something that is done without a look.
+            let asked = stage == Stage::Fresh || switch != Switch::Unasked;
             Observed {
-                switch,
+                switch: if asked { switch } else { Switch::Off },
                 word: "Enabled".into(),
                 policies: None,
                 key,
@@ -149,7 +166,8 @@ fn revocations_keep_the_laws() {
 fn deciders_that_break_a_law_are_noticed() {
     let hasty: Decider = |_, _| Decision::Do(RevocationEffect::Cut);
     assert!(broken_law(hasty).is_some());
-    let careless: Decider = |desired, observed| match (desired, RevocationMachine::decide(desired, observed)) {
+    let careless: Decider = |desired, observed| match (desired, RevocationMachine::decide(desired, observed))
+    {
         (Desired::Present(_), Decision::Do(RevocationEffect::Record)) => Decision::Do(RevocationEffect::Cut),
         (_, decision) => decision,
     };

@@ -56,6 +56,27 @@ fn check(wanted: Wanted, observed: Observed, expected: Decision<RevocationEffect
 const REVOKED: Goal = Goal::Revoked;
 
 #[test]
+fn a_declared_end_lets_the_cut_come_first_unless_something_holds_it_back() {
+    let declared = || Wanted { declared: true, ..wanted(REVOKED) };
+    let unasked = || Observed { switch: Switch::Unasked, ..fresh() };
+    check(declared(), unasked(), Decision::Do(RevocationEffect::Cut));
+    check(declared(), fresh(), Decision::Do(RevocationEffect::Record));
+    check(wanted(REVOKED), unasked(), Decision::Do(RevocationEffect::Record));
+    let approvals = Wanted { approvals_missing: 1, ..declared() };
+    check(approvals, unasked(), Decision::Blocked(Reason::ApprovalMissing));
+    let own = Observed { self_lockout: true, ..unasked() };
+    check(declared(), own, Decision::Blocked(Reason::SelfLockout));
+    for held in [
+        Wanted { evidence: true, ..declared() },
+        Wanted { running: Running::Stop, ..declared() },
+        Wanted { max_affected: Some(9), ..declared() },
+    ] {
+        assert!(!promise::cuts_at_once(&held));
+        check(held, unasked(), Decision::wait_seconds(Reason::Planning));
+    }
+}
+
+#[test]
 fn a_plan_changes_nothing_whatever_is_seen() {
     for switch in [Switch::On, Switch::Off, Switch::Deletion, Switch::Import, Switch::Unknown] {
         for inventory in [Inventory::Unasked, Inventory::Running, Inventory::Late, list(3)] {
