@@ -112,8 +112,7 @@ mod tests {
             () = work(receiver, tokio::time::sleep(Duration::from_millis(100)), pass) => {}
             () = order => {}
         }
-        let log = log.borrow().clone();
-        log
+        log.take()
     }
 
     #[tokio::test(start_paused = true)]
