@@ -204,6 +204,8 @@ pub struct World {
     pub kube: Client,
     /// Alibaba Cloud: the account of the object at hand.
     pub cloud: Cloud,
+    /// Name of that account's object; None: the operator's own account.
+    pub account: Option<String>,
     /// The other accounts.
     pub accounts: Arc<Accounts>,
     /// What time it is.

@@ -92,6 +92,7 @@ impl Means {
             kube: record.client(),
             cloud,
             clock: Clock::System,
+            account: None,
             accounts: kinds::accounts(),
             claims: Arc::default(),
             revocations: Arc::default(),

@@ -56,6 +56,7 @@ impl EmergencyLane {
             kube,
             cloud: self.cloud,
             clock: Clock::System,
+            account: None,
             accounts: kinds::accounts(),
             claims: Arc::default(),
             revocations: self.revocations,

@@ -145,6 +145,7 @@ impl Operator {
             kube: self.kube.clone(),
             cloud: self.cloud.clone(),
             clock: Clock::System,
+            account: None,
             accounts: kinds::accounts(),
             claims: Arc::default(),
             revocations,

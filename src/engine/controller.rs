@@ -181,7 +181,8 @@ impl<K: Kind> Context<K> {
         let Some(account) = object.account() else { return Ok(Ok(self.world.clone())) };
         let namespace = object.meta().namespace.as_deref();
         let client = self.world.accounts.resolve(&self.world, &account.name, namespace).await?;
-        Ok(client.map(|cloud| Arc::new(World { cloud, ..(*self.world).clone() })))
+        let account = Some(account.name.clone());
+        Ok(client.map(|cloud| Arc::new(World { cloud, account, ..(*self.world).clone() })))
     }
 
     /// Forgets everything about an object that is gone.

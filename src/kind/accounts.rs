@@ -202,6 +202,11 @@ impl Accounts {
         Ok(Look::Seen { allowed: plan.allowed, client })
     }
 
+    /// The clients that were made so far.
+    pub fn clients(&self) -> Vec<Cloud> {
+        lock(&self.clients).values().map(|opened| opened.client.clone()).collect()
+    }
+
     /// The client of an account, the same as long as neither the object nor its Secret changes.
     ///
     /// One that is made anew for an account that is known already is asked whose it is, before anybody can use it: a Secret

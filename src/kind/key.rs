@@ -74,7 +74,7 @@ impl World {
 
     /// The fact that a live revocation holds the key, if one does. No call.
     pub fn revoked(&self, region: &str, key_id: &str) -> Option<KeyFact> {
-        let held = self.revocations.holder(region, key_id).is_some();
+        let held = self.revocations.holder(self.account.as_deref(), region, key_id).is_some();
         held.then(|| KeyFact::Unusable { id: key_id.to_owned(), reason: Reason::KeyRevoked })
     }
 }

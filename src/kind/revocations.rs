@@ -12,17 +12,19 @@ use tokio::sync::broadcast;
 pub struct Hold {
     /// Name of the object that holds the key.
     pub name: String,
+    /// The CloudAccount of the key; None: the operator's own account.
+    pub account: Option<String>,
     /// Region of the key.
     pub region: String,
-    /// Id of the key; None if every customer key of the account is meant.
+    /// Id of the key, which tells it from those of all accounts; None if every customer key of the account is meant.
     pub key_id: Option<String>,
 }
 
 impl Hold {
     /// True if the key is held by it.
-    pub fn covers(&self, region: &str, key_id: &str) -> bool {
+    pub fn covers(&self, account: Option<&str>, region: &str, key_id: &str) -> bool {
         match &self.key_id {
-            None => true,
+            None => self.account.as_deref() == account,
             Some(held) => self.region == region && held == key_id,
         }
     }
@@ -76,9 +78,9 @@ impl Revocations {
     }
 
     /// The name of a revocation that holds the key.
-    pub fn holder(&self, region: &str, key_id: &str) -> Option<String> {
+    pub fn holder(&self, account: Option<&str>, region: &str, key_id: &str) -> Option<String> {
         let holds = lock(&self.holds);
-        holds.values().filter(|hold| hold.covers(region, key_id)).map(|hold| hold.name.clone()).min()
+        holds.values().filter(|hold| hold.covers(account, region, key_id)).map(|hold| hold.name.clone()).min()
     }
 
     /// A revocation in this region exists, if only as a plan.
@@ -99,7 +101,7 @@ impl Revocations {
     /// The other revocations that hold exactly the same.
     pub fn others(&self, uid: &str, hold: &Hold) -> Vec<String> {
         let same = |other: &Hold| match (&other.key_id, &hold.key_id) {
-            (None, None) => true,
+            (None, None) => other.account == hold.account,
             (Some(a), Some(b)) => a == b && other.region == hold.region,
             _ => false,
         };
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     fn hold(name: &str, key: Option<&str>) -> Hold {
-        Hold { name: name.into(), region: "cn-a".into(), key_id: key.map(str::to_owned) }
+        Hold { name: name.into(), account: None, region: "cn-a".into(), key_id: key.map(str::to_owned) }
     }
 
     #[test]
@@ -136,21 +138,23 @@ mod tests {
         let all = Revocations::default();
         all.set("u-1", Some(hold("one", Some("key-a"))));
         all.set("u-2", Some(hold("two", Some("key-a"))));
-        assert_eq!(all.holder("cn-a", "key-a").as_deref(), Some("one"));
+        assert_eq!(all.holder(None, "cn-a", "key-a").as_deref(), Some("one"));
         assert_eq!(all.others("u-1", &hold("one", Some("key-a"))), ["two"]);
-        assert_eq!((all.holder("cn-b", "key-a"), all.holder("cn-a", "key-b")), (None, None));
+        assert_eq!((all.holder(None, "cn-b", "key-a"), all.holder(None, "cn-a", "key-b")), (None, None));
         all.set("u-1", None);
-        assert_eq!(all.holder("cn-a", "key-a").as_deref(), Some("two"));
+        assert_eq!(all.holder(None, "cn-a", "key-a").as_deref(), Some("two"));
         all.set("u-2", None);
-        assert_eq!(all.holder("cn-a", "key-a"), None);
+        assert_eq!(all.holder(None, "cn-a", "key-a"), None);
     }
 
     #[test]
     fn a_hold_on_the_role_covers_every_key_but_overlaps_only_its_like() {
         let all = Revocations::default();
         all.set("u-1", Some(hold("role", None)));
-        assert_eq!(all.holder("cn-b", "key-z").as_deref(), Some("role"));
+        assert_eq!(all.holder(None, "cn-b", "key-z").as_deref(), Some("role"));
+        assert_eq!(all.holder(Some("other"), "cn-b", "key-z"), None, "another account's role is another one");
         assert!(all.others("u-2", &hold("key", Some("key-z"))).is_empty());
+        assert!(all.others("u-2", &Hold { account: Some("other".into()), ..hold("role", None) }).is_empty());
     }
 
     #[test]
@@ -162,7 +166,10 @@ mod tests {
         all.begin_list();
         all.set("u-2", Some(hold("two", Some("key-b"))));
         all.end_list();
-        assert_eq!((all.holder("cn-a", "key-a"), all.holder("cn-a", "key-b").is_some()), (None, true));
+        assert_eq!(
+            (all.holder(None, "cn-a", "key-a"), all.holder(None, "cn-a", "key-b").is_some()),
+            (None, true)
+        );
         let told: Vec<String> =
             std::iter::from_fn(|| changes.try_recv().ok()).map(|hold| hold.name).collect();
         assert_eq!(told, ["one", "two", "one"], "a hold that stays is not told again");

@@ -215,6 +215,7 @@ impl Stage {
                 kube: kube.clone(),
                 cloud,
                 clock,
+                account: None,
                 accounts: kinds::accounts(),
                 claims: Arc::default(),
                 revocations: revocations.clone(),

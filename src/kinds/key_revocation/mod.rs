@@ -16,7 +16,7 @@ use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
 use crate::kind::revocations::Hold;
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
-use crate::resource::{SharedStatus, check};
+use crate::resource::{AccountReference, SharedStatus, check};
 
 pub mod act;
 pub mod api;
@@ -63,6 +63,10 @@ impl Kind for KeyRevocation {
 
     fn guarded(client: Client, _namespace: Option<&str>) -> Api<DeserializeGuard<Self>> {
         Api::all(client)
+    }
+
+    fn account(&self) -> Option<&AccountReference> {
+        self.spec.account_ref.as_ref()
     }
 
     fn status(&self) -> Option<&KeyRevocationStatus> {
@@ -172,9 +176,11 @@ fn note_creation(object: &KeyRevocation, world: &World) {
 async fn keep_warm(world: &World) {
     let mut regions = world.revocations.regions();
     regions.extend(world.settings.home_region.clone());
-    for region in regions {
-        if let Err(error) = world.cloud.keep_warm(&region).await {
-            tracing::debug!(region, "KMS is not reached: {error}");
+    for cloud in std::iter::once(world.cloud.clone()).chain(world.accounts.clients()) {
+        for region in &regions {
+            if let Err(error) = cloud.keep_warm(region).await {
+                tracing::debug!(region, "KMS is not reached: {error}");
+            }
         }
     }
     let api: Api<KeyRevocation> = Api::all(world.kube.clone());
@@ -245,6 +251,7 @@ fn keeps(object: &KeyRevocation, now: jiff::Timestamp) -> bool {
 pub fn hold_of(object: &KeyRevocation) -> Hold {
     Hold {
         name: object.metadata.name.clone().unwrap_or_default(),
+        account: object.spec.account_ref.as_ref().map(|account| account.name.clone()),
         region: object.spec.region.clone(),
         key_id: observe::named_key(object).map(str::to_owned),
     }
@@ -266,12 +273,6 @@ fn wanted(spec: &KeyRevocationSpec) -> Result<Wanted, Invalid> {
     }
     if spec.requested_by.trim().is_empty() {
         return Err(Invalid::field("spec.requestedBy", "must name who asks for it"));
-    }
-    if spec.account_ref.is_some() {
-        return Err(Invalid::field(
-            "spec.accountRef",
-            "CloudAccount is not served by this version; leave it out",
-        ));
     }
     if spec.approvals.iter().any(|approval| approval.approver == spec.requested_by) {
         return Err(Invalid::field("spec.approvals", "whoever asked for the revocation cannot approve it"));

@@ -303,7 +303,10 @@ fn is_recorded(object: &KeyRevocation) -> bool {
 }
 
 fn same_switch(a: &KeyRevocation, b: &KeyRevocation, lever: Lever) -> bool {
+    let account =
+        |object: &KeyRevocation| object.spec.account_ref.as_ref().map(|account| account.name.clone());
     a.spec.method == b.spec.method
+        && (lever == Lever::Key || account(a) == account(b))
         && (lever == Lever::Role || (a.spec.region == b.spec.region && a.spec.key_id == b.spec.key_id))
 }
 
