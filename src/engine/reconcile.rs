@@ -101,12 +101,13 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
         return ctx.add_finalizer(object).await.map(Box::new).map(Next::Again);
     }
     let now = ctx.world.clock.now();
-    let report = object.report(&desired, &observed, &decision, now);
+    // Made only where it is written: a mutation that allows no delay does not wait for it.
+    let report = || object.report(&desired, &observed, &decision, now);
     let settled = object.settled(&desired, &observed);
     match &decision {
         Decision::Do(effect) if effect.records() => {
             ctx.metrics.count_effect(&K::kind(&()), effect.name());
-            record(object, ctx, &decision, settled, report).await.map(Box::new).map(Next::Again)
+            record(object, ctx, &decision, settled, report()).await.map(Box::new).map(Next::Again)
         }
         Decision::Do(effect) => match effect.claim() {
             Some(take) => {
@@ -114,7 +115,7 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
                 let record = take_claim(object, take, effect.role(), ctx, |owner, attempt| {
                     object.request(&desired, &observed, owner, attempt)
                 })?;
-                claim(object, ctx, &decision, report, record, taken).await.map(Box::new).map(Next::Again)
+                claim(object, ctx, &decision, report(), record, taken).await.map(Box::new).map(Next::Again)
             }
             None => {
                 ctx.metrics.count_effect(&K::kind(&()), effect.name());
@@ -128,12 +129,12 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
             Ok(Next::Done(ctx.let_go(object)))
         }
         Decision::Settled => {
-            tell(object, ctx, &decision, settled, report).await.map(|()| Next::Done(Outcome::Settled))
+            tell(object, ctx, &decision, settled, report()).await.map(|()| Next::Done(Outcome::Settled))
         }
-        Decision::Wait(wait) => tell(object, ctx, &decision, settled, report)
+        Decision::Wait(wait) => tell(object, ctx, &decision, settled, report())
             .await
             .map(|()| Next::Done(Outcome::Waiting(wait.pace))),
-        Decision::Blocked(reason) => tell(object, ctx, &decision, settled, report)
+        Decision::Blocked(reason) => tell(object, ctx, &decision, settled, report())
             .await
             .map(|()| Next::Done(Outcome::Blocked(*reason))),
     }
