@@ -4,12 +4,16 @@
 //! it runs.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use kube_cel::cel::Program;
 use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, operators};
 
 use super::values::escape;
 use crate::kube::schema::node::{Additional, Kind, Node};
+
+/// Expressions that are kept parsed, at most; beyond that, each is parsed when it is needed.
+const PARSED_MAX: usize = 4_096;
 
 /// Functions by their full names (CEL standard library, Kubernetes CEL libraries).
 const FUNCTIONS: &[&str] = &[
@@ -194,12 +198,12 @@ enum Type<'a> {
 /// # Errors
 /// The words of the compiler: a syntax error, an undeclared reference, an undefined field, a missing
 /// overload.
-pub(super) fn rule(source: &str, node: &Node, optional_old_self: bool) -> Result<(Program, Outcome), String> {
-    let program = Program::compile(source).map_err(|errors| {
-        let words = errors.to_string();
-        let line = words.lines().find(|line| line.contains("ERROR")).unwrap_or("syntax error").to_owned();
-        format!("Syntax error: {}", line.rsplit(": ").next().unwrap_or_default())
-    })?;
+pub(super) fn rule(
+    source: &str,
+    node: &Node,
+    optional_old_self: bool,
+) -> Result<(Arc<Program>, Outcome), String> {
+    let program = parse(source)?;
     let mut scope = HashMap::new();
     scope.insert("self".to_owned(), Type::Of(node));
     scope.insert("oldSelf".to_owned(), if optional_old_self { Type::Unknown } else { Type::Of(node) });
@@ -211,9 +215,29 @@ pub(super) fn rule(source: &str, node: &Node, optional_old_self: bool) -> Result
     Ok((program, outcome))
 }
 
+/// Parses an expression. What was parsed is kept for the whole process: every write of a definition compiles all schemas anew.
+fn parse(source: &str) -> Result<Arc<Program>, String> {
+    static PARSED: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
+    let parsed = || PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = parsed().get(source) {
+        return Ok(Arc::clone(program));
+    }
+    let program = Program::compile(source).map_err(|errors| {
+        let words = errors.to_string();
+        let line = words.lines().find(|line| line.contains("ERROR")).unwrap_or("syntax error").to_owned();
+        format!("Syntax error: {}", line.rsplit(": ").next().unwrap_or_default())
+    })?;
+    let program = Arc::new(program);
+    let mut parsed = parsed();
+    if parsed.len() < PARSED_MAX {
+        parsed.insert(source.to_owned(), Arc::clone(&program));
+    }
+    Ok(program)
+}
+
 /// Whether the expression refers to the value before an update.
 pub(super) fn mentions_old_self(source: &str) -> bool {
-    Program::compile(source).is_ok_and(|program| program.references().has_variable("oldSelf"))
+    parse(source).is_ok_and(|program| program.references().has_variable("oldSelf"))
 }
 
 type Scope<'a> = HashMap<String, Type<'a>>;

@@ -2,6 +2,8 @@
 //!
 //! Deliberately does not evaluate anything but messages, and does not estimate what a rule costs.
 
+use std::sync::Arc;
+
 use kube_cel::cel::{Context, Program, Value as Cel};
 use serde_json::Value;
 
@@ -13,10 +15,10 @@ use crate::kube::validate::quoted;
 /// One compiled rule.
 #[derive(Debug)]
 pub(crate) struct Rule {
-    pub(super) program: Program,
+    pub(super) program: Arc<Program>,
     source: String,
     message: String,
-    message_program: Option<Program>,
+    message_program: Option<Arc<Program>>,
     pub(super) reason: Option<String>,
     /// The path of the field that the rule blames, relative to the node.
     pub(super) field_path: String,
