@@ -121,6 +121,10 @@ pub trait Kind:
     fn under_key(&self, _region: &str, _key_id: &str) -> bool {
         false
     }
+    /// True if the object stands on this Secret of the operator's own namespace, so that it must be looked at when that changes.
+    fn uses_secret(&self, _name: &str) -> bool {
+        false
+    }
     /// Told of every event of the kind's watch, before any pass sees it.
     fn notice(_event: &kube::runtime::watcher::Event<Self>, _world: &World) {}
     /// Runs beside the passes for as long as they do, for example to keep connections warm.

@@ -99,12 +99,12 @@ pub fn election_role() -> Role {
     Role { metadata, rules: Some(rules) }
 }
 
-/// What the operator may do in its own namespace only: read a Secret whose name a CloudAccount gives. Neither list nor
-/// watch, either of which would show all of them.
+/// What the operator may do in its own namespace only: read a Secret whose name a CloudAccount gives, and watch the metadata of
+/// all. The API knows no right to watch metadata alone, so nothing but what the operator needs belongs into its namespace.
 pub fn credentials_role() -> Role {
     let metadata =
         ObjectMeta { namespace: Some(NAMESPACE.to_owned()), ..metadata(CREDENTIALS_ROLE, labels()) };
-    Role { metadata, rules: Some(vec![rule("", vec!["secrets".to_owned()], &["get"])]) }
+    Role { metadata, rules: Some(vec![rule("", vec!["secrets".to_owned()], &["get", "list", "watch"])]) }
 }
 
 /// Gives [`operator_role`] to the operator's ServiceAccount.

@@ -189,6 +189,93 @@ async fn a_secret_that_is_deleted_while_in_use_is_noticed_and_its_return_heals()
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_account_follows_its_secret_at_once() {
+    const AT_ONCE: Duration = Duration::from_secs(5);
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    stage.until_reason("CloudAccount", "second", "CredentialsInvalid").await;
+    tokio::time::sleep(HOUR).await;
+    let ready = |object: &Value| condition(object, "Ready").0 == "True";
+    let broken = |object: &Value| condition(object, "Ready").1 == "CredentialsInvalid";
+    let api: Api<Secret> = Api::namespaced(stage.client.clone(), HOME);
+    for _ in 0..2 {
+        second_secret(&stage).await;
+        stage.until("CloudAccount", "second", AT_ONCE, ready).await;
+        secret(&stage, SECOND_ACCESS_KEY_ID, "wrong").await;
+        stage.until("CloudAccount", "second", AT_ONCE, broken).await;
+        second_secret(&stage).await;
+        stage.until("CloudAccount", "second", AT_ONCE, ready).await;
+        api.delete("keys", &DeleteParams::default()).await.expect("it is there");
+        stage.until("CloudAccount", "second", AT_ONCE, broken).await;
+    }
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_in_a_suspended_account_and_its_objects_wait() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    stage.apply(disk_of("before", Some("second"))).await;
+    let ready = stage.until_ready("EncryptedDisk", "before").await;
+    stage.apply(account("second", json!({ "suspend": true }))).await;
+    let object = stage.until_reason("CloudAccount", "second", "Suspended").await;
+    assert_eq!(condition(&object, "Stalled").0, "", "somebody wants it so: {object:#}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let before = second_calls(&stage).await.len();
+    stage.apply(disk_of("meanwhile", Some("second"))).await;
+    let waiting = stage.until_reason("EncryptedDisk", "meanwhile", "DependencyNotReady").await;
+    assert!(message(&waiting, "Ready").contains("spec.suspend"), "{waiting:#}");
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(second_calls(&stage).await.len(), before, "an hour without a call");
+    let kept = stage.get("EncryptedDisk", "before").await;
+    assert_eq!(kept["status"], ready["status"], "what is Ready stays so");
+    stage.apply(account("second", json!({ "suspend": false }))).await;
+    stage.until_ready("CloudAccount", "second").await;
+    stage.until_ready("EncryptedDisk", "meanwhile").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_another_account_is_revoked_there_and_comes_back() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    let revocation = |name: &str, desired: &str, restore_to: &str| {
+        json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": { "name": name },
+            "spec": { "accountRef": { "name": "second" }, "region": "cn-hangzhou", "keyId": SECOND_KEY,
+                "desiredState": desired, "restoreTo": restore_to, "reason": "a leaked credential", "requestedBy": "alice" } })
+    };
+    let keys = async |stage: &Stage| {
+        let of = |state: &Value, id: &str| state["keys"][id]["state"].as_str().unwrap_or_default().to_owned();
+        (of(&second_state(stage).await, SECOND_KEY), of(&stage.control("state").await, stage::KEY))
+    };
+    let enabled = || "Enabled".to_owned();
+    stage.apply(revocation("early", "Revoked", "Recorded")).await;
+    let early = stage.until_reason("KeyRevocation", "early", "AccountNotFound").await;
+    assert!(message(&early, "Ready").contains("CloudAccount second does not exist"), "{early:#}");
+    stage.delete("KeyRevocation", "early").await;
+    stage.apply(account("second", json!({}))).await;
+    stage.apply(disk_of("there", Some("second"))).await;
+    stage.until_ready("EncryptedDisk", "there").await;
+    for restore_to in ["Recorded", "Enabled"] {
+        let name = restore_to.to_lowercase();
+        stage.apply(revocation(&name, "Revoked", restore_to)).await;
+        let object = stage.until_reason("KeyRevocation", &name, "Revoked").await;
+        assert_eq!(keys(&stage).await, ("Disabled".to_owned(), enabled()), "{object:#}");
+        assert_eq!(object["status"]["blastRadius"]["disks"], 1, "the list is of that account: {object:#}");
+        stage.until_reason("EncryptedDisk", "there", "KeyRevoked").await;
+        stage.apply(revocation(&name, "Restored", restore_to)).await;
+        stage.until_reason("KeyRevocation", &name, "Restored").await;
+        assert_eq!(keys(&stage).await, (enabled(), enabled()));
+        stage.until_ready("EncryptedDisk", "there").await;
+    }
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn credentials_of_another_account_do_not_move_an_account() {
     let stage = Stage::new().await;
     second_secret(&stage).await;

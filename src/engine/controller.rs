@@ -13,6 +13,8 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use rand::RngExt;
 use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::events::Announcer;
 use super::metrics::Metrics;
@@ -70,7 +72,7 @@ pub async fn run<K: Kind>(
     let fill = reflector::reflector(writer, events).for_each(|_| async {});
     let filter = ctx.clone();
     let news = subscriber.filter(move |object| futures::future::ready(filter.is_news(object)));
-    let trigger = stream::select(news, under_revocation(&world, store.clone()));
+    let trigger = stream::select(news, concerned(&world, store.clone()));
     let complete = store.clone();
     let announce = async move {
         if complete.wait_until_ready().await.is_ok() {
@@ -123,31 +125,43 @@ async fn urgent_passes<K: Kind>(
     urgent::work(trigger.map(|object| ObjectRef::from_obj(&*object)), shutdown, pass).await;
 }
 
-/// The objects under a key whose revocation has begun or ended, so that they show it at once and not in their next round.
-fn under_revocation<K: Kind>(
+/// The objects that something outside of them concerns, so that they show it at once and not in their next round: those under a
+/// key whose revocation has begun or ended, and those that stand on a Secret that changed.
+fn concerned<K: Kind>(
     world: &World,
     store: Store<K>,
 ) -> impl Stream<Item = Arc<K>> + Send + 'static + use<K> {
-    use tokio::sync::broadcast::error::RecvError;
-    let touched = |store: &Store<K>, hold: &Hold| -> Vec<Arc<K>> {
-        let concerned = |object: &Arc<K>| match &hold.key_id {
-            Some(key_id) => object.under_key(&hold.region, key_id),
-            None => K::LANE == Lane::Ordinary,
-        };
-        store.state().into_iter().filter(concerned).collect()
+    let under_key = |object: &K, hold: &Hold| match &hold.key_id {
+        Some(key_id) => object.under_key(&hold.region, key_id),
+        None => K::LANE == Lane::Ordinary,
     };
-    let state = (world.revocations.changes(), store);
-    let changes = stream::unfold(state, move |(mut changes, store)| async move {
+    let with_secret = |object: &K, name: &String| object.uses_secret(name);
+    stream::select(
+        of_changes(world.revocations.changes(), store.clone(), under_key),
+        of_changes(world.accounts.changed_secrets(), store, with_secret),
+    )
+}
+
+/// The objects that each change concerns. Never ends: the end of a trigger would be taken for the end of the kind.
+fn of_changes<K: Kind, C: Clone + Send + 'static>(
+    changes: broadcast::Receiver<C>,
+    store: Store<K>,
+    concerns: fn(&K, &C) -> bool,
+) -> impl Stream<Item = Arc<K>> + Send + 'static + use<K, C> {
+    let touched = stream::unfold((changes, store), move |(mut changes, store)| async move {
         loop {
             match changes.recv().await {
-                Ok(hold) => return Some((touched(&store, &hold), (changes, store))),
+                Ok(change) => {
+                    let all = store.state().into_iter();
+                    let touched: Vec<_> = all.filter(|object| concerns(object, &change)).collect();
+                    return Some((touched, (changes, store)));
+                }
                 Err(RecvError::Lagged(_)) => {}
-                // Never ends by itself: the end of this stream would be taken for the end of the kind.
                 Err(RecvError::Closed) => std::future::pending().await,
             }
         }
     });
-    changes.flat_map(stream::iter)
+    touched.flat_map(stream::iter)
 }
 
 impl<K: Kind> Context<K> {

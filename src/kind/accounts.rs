@@ -1,8 +1,8 @@
 //! The accounts that objects name: who may use which, and the one client that all of an account's objects share.
 //!
-//! Nothing is watched. A look at an account is good for five seconds and shared by all objects of it: one GET of the
-//! CloudAccount, one of its Secret. A watch on Secrets would need the right to list them, which is the right to read every
-//! one of them; a GET of the metadata alone would be a second request whenever the data is needed.
+//! A look at an account is good for five seconds and shared by all objects of it: one GET of the CloudAccount, one of its Secret.
+//! A Secret that the watch on their metadata shows to have changed ends it at once. Nothing that a Secret holds is kept but in the
+//! client that was made of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, Client};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use super::{Fault, FaultClass, World};
@@ -110,6 +111,7 @@ pub struct Accounts {
     slots: Mutex<HashMap<String, Slot>>,
     clients: Mutex<HashMap<String, Opened>>,
     labels: Mutex<HashMap<String, Labels>>,
+    secrets: broadcast::Sender<String>,
 }
 
 /// One look at a time for each account; who comes meanwhile waits for its result.
@@ -141,7 +143,28 @@ struct Opened {
 impl Accounts {
     /// No account is known yet.
     pub fn new(load: Load) -> Accounts {
-        Accounts { load, slots: Mutex::default(), clients: Mutex::default(), labels: Mutex::default() }
+        /// Changes that a slow listener may miss; it then looks again within its ordinary round.
+        const CHANGES: usize = 64;
+        let (secrets, _) = broadcast::channel(CHANGES);
+        Accounts {
+            load,
+            slots: Mutex::default(),
+            clients: Mutex::default(),
+            labels: Mutex::default(),
+            secrets,
+        }
+    }
+
+    /// A Secret of the operator's own namespace is another one than before, or gone: every account is looked at anew.
+    pub fn secret_changed(&self, name: &str) {
+        lock(&self.slots).clear();
+        // Nobody listens before the controllers have started, which is as good.
+        drop(self.secrets.send(name.to_owned()));
+    }
+
+    /// The names of Secrets that change from now on.
+    pub fn changed_secrets(&self) -> broadcast::Receiver<String> {
+        self.secrets.subscribe()
     }
 
     /// The client of the account of that name, for an object in this namespace; or why it cannot have it.

@@ -12,7 +12,7 @@ use tokio::sync::broadcast;
 pub struct Hold {
     /// Name of the object that holds the key.
     pub name: String,
-    /// The CloudAccount of the key; None: the operator's own account.
+    /// Name of the object of the key's account; None: the operator's own account.
     pub account: Option<String>,
     /// Region of the key.
     pub region: String,

@@ -43,10 +43,10 @@ fn election_is_bound_to_one_lease_in_one_namespace() {
 }
 
 #[test]
-fn secrets_are_read_one_by_one_and_only_in_the_operators_own_namespace() {
+fn secrets_are_read_and_watched_only_in_the_operators_own_namespace() {
     let role = manifests::credentials_role();
     assert_eq!(role.metadata.namespace.as_deref(), Some(manifests::NAMESPACE));
-    assert_eq!(granted(role.rules), BTreeSet::from(["get /secrets".to_owned()]));
+    assert_eq!(granted(role.rules), ["get", "list", "watch"].map(|verb| format!("{verb} /secrets")).into());
     let everywhere =
         [manifests::operator_role().rules, manifests::edit_role().rules, manifests::view_role().rules];
     assert!(!everywhere.into_iter().flat_map(granted).any(|line| line.contains("secrets")));

@@ -80,6 +80,10 @@ pub struct CloudAccountSpec {
     /// AliyunECSDiskEncryptDefaultRole and attach its system policy where they are missing.
     #[serde(default)]
     pub ecs_role: EcsRolePolicy,
+    /// True: nothing is called in the account. The objects that name it wait, also those that are being deleted; what
+    /// is there stays as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
 }
 
 /// Exactly one way to sign in.

@@ -18,6 +18,8 @@ pub enum Desired {
         /// True if ECS's role should be there too.
         ensure_role: bool,
     },
+    /// Nothing is called in the account.
+    Suspended,
     /// The object is being deleted.
     Absent,
 }
@@ -100,7 +102,11 @@ impl Machine for AccountMachine {
     type Effect = AccountEffect;
 
     fn decide(desired: &Desired, observed: &Observed) -> Decision<AccountEffect> {
-        let Desired::Present { ensure_role } = desired else { return Decision::Settled };
+        let ensure_role = match desired {
+            Desired::Present { ensure_role } => ensure_role,
+            Desired::Suspended => return Decision::Blocked(Reason::Suspended),
+            Desired::Absent => return Decision::Settled,
+        };
         let Some(account) = &observed.account else {
             return Decision::wait_seconds(Reason::DependencyNotReady);
         };
@@ -182,6 +188,13 @@ mod tests {
     }
 
     #[test]
+    fn a_suspended_account_is_not_even_looked_at() {
+        for observed in every_observed() {
+            check(&Desired::Suspended, observed, Decision::Blocked(Reason::Suspended));
+        }
+    }
+
+    #[test]
     fn a_deleted_object_takes_nothing_with_it() {
         for observed in every_observed() {
             check(&Desired::Absent, observed, Decision::Settled);
@@ -223,7 +236,7 @@ mod tests {
 
     #[test]
     fn in_every_world_settled_means_the_promise_and_effects_end_in_it_and_touch_nothing_foreign() {
-        for desired in [ENSURE, REPORT, Desired::Absent] {
+        for desired in [ENSURE, REPORT, Desired::Suspended, Desired::Absent] {
             for start in every_observed() {
                 let mut observed = start;
                 for step in 0.. {

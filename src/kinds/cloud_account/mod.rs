@@ -20,6 +20,7 @@ pub mod observe;
 pub mod plan;
 pub mod promise;
 pub mod report;
+mod secrets;
 
 pub use api::{CloudAccount, CloudAccountSpec, CloudAccountStatus};
 use decide::{AccountEffect, AccountMachine, Desired, Observed};
@@ -56,6 +57,9 @@ impl Kind for CloudAccount {
             return Ok(Desired::Absent);
         }
         plan::plan(self)?;
+        if self.spec.suspend {
+            return Ok(Desired::Suspended);
+        }
         Ok(Desired::Present { ensure_role: self.spec.ecs_role == api::EcsRolePolicy::Ensure })
     }
 
@@ -65,6 +69,14 @@ impl Kind for CloudAccount {
 
     async fn act(&self, world: &World, _shared: &(), effect: &AccountEffect) -> Result<(), Fault> {
         act::act(self, world, effect).await
+    }
+
+    fn uses_secret(&self, name: &str) -> bool {
+        self.spec.credentials.secret_ref.as_ref().is_some_and(|secret| secret.name == name)
+    }
+
+    async fn companion(world: &World, _shared: &()) {
+        secrets::watch(world).await;
     }
 
     /// Nothing is created under a token here: a role's name makes its creation unique.

@@ -115,6 +115,11 @@ fn standing(object: &CloudAccount) -> Standing {
     if object.metadata.deletion_timestamp.is_some() {
         return Standing::Leaving;
     }
+    if object.spec.suspend {
+        return Standing::Moving(
+            "it is suspended by its spec.suspend; set that to false to go on".to_owned(),
+        );
+    }
     let fresh = |shared: &&SharedStatus| shared.observed_generation == object.metadata.generation;
     let shared = object.status.as_ref().map(|status| &status.shared).filter(fresh);
     let conditions = shared.map(|shared| shared.conditions.as_slice()).unwrap_or_default();

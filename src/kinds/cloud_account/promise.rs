@@ -6,6 +6,7 @@ use super::decide::{Desired, Observed};
 pub fn holds(desired: &Desired, observed: &Observed) -> bool {
     match desired {
         Desired::Absent => true,
+        Desired::Suspended => false,
         Desired::Present { ensure_role } => {
             observed.account.is_some()
                 && (observed.pinned.is_none() || observed.pinned == observed.account)

@@ -93,6 +93,9 @@ fn message(observed: &Observed, decision: &Decision<AccountEffect>) -> String {
              credentials, or create another CloudAccount for the new one.",
             observed.pinned.as_deref().unwrap_or_default()
         ),
+        Decision::Blocked(Reason::Suspended) => {
+            "Suspended by spec.suspend: nothing is called in the account, and its objects wait. Set it to false to go on.".to_owned()
+        }
         Decision::Blocked(_) => foreign(&observed.role),
         Decision::Wait(_) => "The account is being looked at.".to_owned(),
     }

@@ -13,14 +13,12 @@ use serde_json::json;
 
 use super::api::KeyRevocation;
 use super::blast::Blast;
-use super::decide::{Deed, Goal, Lever, Probe, RevocationEffect};
+use super::decide::{Deed, ECS_GRANT, Goal, Lever, Probe, RevocationEffect};
 use super::notes::{ACCEPTED, Notes};
 use super::{observe, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
 use crate::kind::{Fault, Owner, World};
 
-/// The policy through which ECS uses customer keys, as status writes it.
-pub const ECS_GRANT: &str = "System/AliyunECSDiskEncryptRolePolicy";
 /// The cloud's word for an instance that does not exist.
 pub const GONE: &str = "InvalidInstanceId.NotFound";
 /// The cloud's word for an instance that is not in the state from which it could be stopped: it stands or is on its way.

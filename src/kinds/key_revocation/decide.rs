@@ -8,6 +8,9 @@ use super::blast::Blast;
 use super::promise;
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
 
+/// The policy through which ECS uses customer keys, as status writes it.
+pub const ECS_GRANT: &str = "System/AliyunECSDiskEncryptRolePolicy";
+
 /// The brain of KeyRevocation.
 #[derive(Clone, Copy, Debug)]
 pub struct RevocationMachine;

@@ -11,7 +11,6 @@ use kube::runtime::watcher::Event;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use crate::alibaba::KeyState;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
 use crate::kind::revocations::Hold;
@@ -216,15 +215,7 @@ pub fn goes_back_to(object: &KeyRevocation) -> Option<(String, Option<Vec<String
         Some(prior) => Some((prior.key_state.clone(), prior.ecs_role_policies.clone())),
         // Whoever creates a restoration has nothing to restore: the declaration is that of a revocation.
         None if object.spec.restore_to != RestoreTo::Enabled || was_never_revoked(object) => None,
-        None => Some(declared(lever(&object.spec))),
-    }
-}
-
-/// What a declaration means.
-pub fn declared(lever: Lever) -> (String, Option<Vec<String>>) {
-    match lever {
-        Lever::Key => (KeyState::Enabled.word().to_owned(), None),
-        Lever::Role => ("Attached".to_owned(), Some(vec![act::ECS_GRANT.to_owned()])),
+        None => Some(promise::declared(lever(&object.spec))),
     }
 }
 

@@ -234,7 +234,7 @@ fn switch_of(state: &KeyState) -> Switch {
 }
 
 fn grant(policies: &[String]) -> Switch {
-    match policies.iter().any(|policy| policy == act::ECS_GRANT) {
+    match policies.iter().any(|policy| policy == super::decide::ECS_GRANT) {
         true => Switch::On,
         false => Switch::Off,
     }

@@ -1,6 +1,6 @@
 //! What a revocation promises, as predicates on what was seen. Pure; `decide` strives for it, models check it.
 
-use super::decide::{Desired, Goal, Inventory, Observed, Running, Stage, Switch, Wanted};
+use super::decide::{Desired, ECS_GRANT, Goal, Inventory, Lever, Observed, Running, Stage, Switch, Wanted};
 use crate::decision::Reason;
 
 /// True while the observed state equals the one that is asked for.
@@ -41,6 +41,14 @@ pub fn cuts_at_once(wanted: &Wanted) -> bool {
 /// True if nothing had to be written down before the cut, so that it may have come although nothing is.
 pub fn needs_no_record(wanted: &Wanted) -> bool {
     wanted.declared && wanted.approvals_missing == 0 && !needs_inventory(wanted)
+}
+
+/// What a declared end means, in the words of a record: the state of the key or of the role, and the role's policies.
+pub fn declared(lever: Lever) -> (String, Option<Vec<String>>) {
+    match lever {
+        Lever::Key => ("Enabled".to_owned(), None),
+        Lever::Role => ("Attached".to_owned(), Some(vec![ECS_GRANT.to_owned()])),
+    }
 }
 
 /// True if the cut must be held back without a complete list.

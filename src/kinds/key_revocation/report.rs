@@ -222,7 +222,7 @@ impl Pen<'_> {
         let seen = observed.policies.clone().filter(|_| wanted.lever == Lever::Role);
         let (key_state, policies, inherited_from) = match &observed.inherited {
             _ if wanted.declared => {
-                let (word, policies) = super::declared(wanted.lever);
+                let (word, policies) = promise::declared(wanted.lever);
                 (word, policies, None)
             }
             Some((name, _, word)) => (word.clone(), seen, Some(name.clone())),

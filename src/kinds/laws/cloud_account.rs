@@ -16,6 +16,7 @@ pub(super) fn subject() -> Subject<CloudAccount> {
         with_status: |object, status| CloudAccount { status: Some(status), ..object.clone() },
         desired: prop_oneof![
             4 => any::<bool>().prop_map(|ensure_role| Desired::Present { ensure_role }),
+            1 => Just(Desired::Suspended),
             1 => Just(Desired::Absent),
         ]
         .boxed(),
@@ -23,6 +24,7 @@ pub(super) fn subject() -> Subject<CloudAccount> {
         holds: promise::holds,
         wish: |desired| match desired {
             Desired::Absent => Wish::Absent,
+            Desired::Suspended => Wish::Resting,
             Desired::Present { .. } => Wish::Managed,
         },
         // It makes no resource of its own and uses no key.
