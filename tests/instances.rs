@@ -81,9 +81,9 @@ async fn an_instance_is_made_with_every_disk_under_its_key_and_costs_four_writes
     let (_, _, machine) = stage.owned("instances").await.remove(0);
     assert_eq!((&machine["httpTokens"], &machine["deletionProtection"]), (&json!("required"), &json!(false)));
     tokio::time::sleep(HOUR).await;
-    // The test's own apply, then finalizer, intent, first sight, Ready, and one Event.
+    // The test's own apply, then finalizer, intent, first sight and Ready.
     let after = stage.api_control("/_kube/stats").await["writes"].as_u64().expect("a number");
-    assert_eq!(after - before, 6, "{:#?}", process.gate.log());
+    assert_eq!(after - before, 5, "{:#?}", process.gate.log());
     assert_eq!(calls(&stage, "ecs:RunInstances").await, 1);
     process.kill().await;
 }
