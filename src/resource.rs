@@ -22,8 +22,10 @@ pub const RECONCILE_ANNOTATION: &str = "ecskms.dev/reconcile-requested-at";
 /// Flux's spelling of the same wish.
 pub const FLUX_RECONCILE_ANNOTATION: &str = "reconcile.fluxcd.io/requestedAt";
 
-/// Tag keys of every cloud resource that the operator creates.
+/// Tag keys of every cloud resource that the operator creates, and what is amiss among the tags that the user wants.
 pub mod tag {
+    use std::collections::BTreeMap;
+
     /// The uid of the cluster's kube-system namespace.
     pub const CLUSTER: &str = "ecskms:cluster";
     /// The object's namespace.
@@ -35,6 +37,22 @@ pub mod tag {
     /// The object's kind, on an instance and the disks that were made with it: without it, a disk that an instance brought
     /// along would look like that of a disk object of the same name.
     pub const KIND: &str = "ecskms:kind";
+
+    /// The wanted tags that a resource has not, or with another value.
+    pub fn amiss(wanted: &[(String, String)], real: &BTreeMap<String, String>) -> Vec<(String, String)> {
+        wanted.iter().filter(|(key, value)| real.get(key) != Some(value)).cloned().collect()
+    }
+
+    /// Field, wanted value and real value of each tag that is amiss.
+    pub fn drift(
+        wanted: &[(String, String)],
+        real: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = (String, String, String)> {
+        amiss(wanted, real).into_iter().map(|(key, value)| {
+            let seen = real.get(&key).cloned().unwrap_or_default();
+            (format!("spec.tags[{key}]"), value, seen)
+        })
+    }
 }
 
 /// Which KMS key encrypts the resource: exactly one of `id`, `alias` and `service`.

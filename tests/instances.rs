@@ -81,9 +81,9 @@ async fn an_instance_is_made_with_every_disk_under_its_key_and_costs_four_writes
     let (_, _, machine) = stage.owned("instances").await.remove(0);
     assert_eq!((&machine["httpTokens"], &machine["deletionProtection"]), (&json!("required"), &json!(false)));
     tokio::time::sleep(HOUR).await;
-    // The test's own apply, then finalizer, intent, first sight, Ready, and one Event.
+    // The test's own apply, then finalizer, intent, first sight and Ready.
     let after = stage.api_control("/_kube/stats").await["writes"].as_u64().expect("a number");
-    assert_eq!(after - before, 6, "{:#?}", process.gate.log());
+    assert_eq!(after - before, 5, "{:#?}", process.gate.log());
     assert_eq!(calls(&stage, "ecs:RunInstances").await, 1);
     process.kill().await;
 }
@@ -469,13 +469,19 @@ async fn an_instance_and_a_disk_of_the_same_name_do_not_take_each_other_for_thei
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_are_mended_and_other_differences_are_told() {
+async fn names_and_tags_are_mended_and_other_differences_are_told() {
     let stage = Stage::new().await;
     let process = stage.start().await;
-    stage.apply(with(instance("web"), "instanceName", json!("shop-front"))).await;
+    let named = with(instance("web"), "instanceName", json!("shop-front"));
+    stage.apply(with(named, "tags", json!({"team": "shop", "shift": "night"}))).await;
     let object = stage.until_ready(KIND, "web").await;
     let id = object["status"]["instanceId"].clone();
-    set(&stage, "instance", &id, json!({"name": "renamed", "instanceType": "ecs.g7.xlarge"})).await;
+    let (_, _, machine) = stage.owned("instances").await.remove(0);
+    let mut tags = machine["tags"].clone();
+    (tags["team"], tags["theirs"]) = (json!("thieves"), json!("stays"));
+    tags.as_object_mut().expect("tags").remove("shift");
+    let fields = json!({"name": "renamed", "tags": tags, "instanceType": "ecs.g7.xlarge"});
+    set(&stage, "instance", &id, fields).await;
     let drifted = |object: &Value| condition(object, "Drifted").0 == "True";
     let object = stage.until(KIND, "web", HOUR, drifted).await;
     let drift = &object["status"]["drift"][0];
@@ -486,6 +492,39 @@ async fn names_are_mended_and_other_differences_are_told() {
     stage.until_ready(KIND, "web").await;
     let (_, _, machine) = stage.owned("instances").await.remove(0);
     assert_eq!(machine["name"], "shop-front");
+    let tags = &machine["tags"];
+    assert_eq!(
+        (&tags["team"], &tags["shift"], &tags["theirs"]),
+        (&json!("shop"), &json!("night"), &json!("stays"))
+    );
+    assert_eq!(machine["instanceType"], "ecs.g7.xlarge", "shown, never mended");
+    assert_eq!(calls(&stage, "ecs:TagResources").await, 1, "{:#?}", process.gate.log());
+    let object = stage.get(KIND, "web").await;
+    assert_eq!(object["status"]["drift"].as_array().map(Vec::len), Some(1), "{object:#}");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_observes_tells_names_and_tags_and_changes_nothing() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let observing =
+        with(with(instance("watched"), "dataDisks", json!([])), "managementPolicy", json!("Observe"));
+    let observing = with(observing, "adopt", json!({"externalId": "i-bp1db0000000000000b2"}));
+    let observing = with(observing, "instanceName", json!("orders"));
+    stage.apply(with(observing, "tags", json!({"team": "shop"}))).await;
+    let object = stage.until_ready(KIND, "watched").await;
+    let drift = object["status"]["drift"].as_array().cloned().unwrap_or_default();
+    for told in [
+        json!({"path": "spec.instanceName", "desired": "orders", "observed": "ecskms-demo-db"}),
+        json!({"path": "spec.tags[team]", "desired": "shop", "observed": ""}),
+    ] {
+        assert!(drift.contains(&told), "{object:#}");
+    }
+    assert_eq!(condition(&object, "Drifted").0, "True");
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(calls(&stage, "ecs:TagResources").await, 0);
+    assert_eq!(calls(&stage, "ecs:ModifyInstanceAttribute").await, 0);
     process.kill().await;
 }
 

@@ -74,6 +74,10 @@ pub struct Image {
     pub id: String,
     /// Unique among the account's images of the region.
     pub name: String,
+    /// The description in the console.
+    pub description: String,
+    /// The resource group; None if the reply does not say.
+    pub resource_group_id: Option<String>,
     /// The state.
     pub status: ImageStatus,
     /// Progress of the creation, 0 to 100.
@@ -184,6 +188,8 @@ impl Image {
         Ok(Image {
             id: fields.required("ImageId")?,
             name: fields.text("ImageName").unwrap_or_default(),
+            description: fields.text("Description").unwrap_or_default(),
+            resource_group_id: fields.text("ResourceGroupId"),
             status: ImageStatus::from_word(&fields.text("Status").unwrap_or_default()),
             progress: fields.percent("Progress"),
             size_gib: fields.number("Size").unwrap_or_default(),

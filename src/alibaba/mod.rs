@@ -10,6 +10,7 @@
 //! security token the cloud calls expired before it looks at anything else, and never decides
 //! anything about a resource.
 
+pub mod amendments;
 pub mod attachments;
 mod codes;
 pub mod credentials;
@@ -36,7 +37,7 @@ pub mod transport;
 #[cfg(test)]
 mod tests;
 
-pub use attachments::DiskAmendment;
+pub use amendments::{DiskAmendment, ImageAmendment, ResourceType};
 pub use credentials::{AssumedRole, Credentials, Rrsa, Source};
 pub use ecs::Created;
 pub use emergency::{Accepted, AttachedPolicy, StartProbe};

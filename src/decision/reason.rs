@@ -61,7 +61,7 @@ reasons! {
     CopyQueued => Time,
     /// A creation whose answer was lost is left to age, so that it can never be made twice.
     Settling => Time,
-    /// Something that may change is being changed as the object asks: power state, name, protection from deletion.
+    /// Something that may change is being changed as the object asks: power state, names, tags, protection from deletion.
     Adjusting => Time,
     /// The resource is being removed.
     Deleting => Time,

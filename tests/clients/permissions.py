@@ -245,6 +245,13 @@ def work(world, cloud):
     until("another name", lambda: "renamed" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     until("a new tag", lambda: '"team": "shop"' in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
     until("a disk of 80 GiB", lambda: "80" in json.dumps(call(f"{cloud}/_sim/state")["disks"]))
+    # A description of an image may change, its name may not; tags of an instance are put on it, not on its disks.
+    described = '{"spec":{"description":"told anew","tags":{"team":"images"}}}'
+    world.kubectl("patch", "encryptedimage", "image", "--type=merge", "-p", described)
+    until("another description", lambda: "told anew" in json.dumps(call(f"{cloud}/_sim/state")["images"]))
+    until("a tag of the image", lambda: '"team": "images"' in json.dumps(call(f"{cloud}/_sim/state")["images"]))
+    world.kubectl("patch", "encryptedinstance", "instance", "--type=merge", "-p", '{"spec":{"tags":{"team":"web"}}}')
+    until("a tag of the instance", lambda: '"team": "web"' in json.dumps(call(f"{cloud}/_sim/state")["instances"]))
     for state, status in (("Stopped", "Stopped"), ("Running", "Running")):
         patch = json.dumps({"spec": {"powerState": state, "deletionProtection": False}})
         world.kubectl("patch", "encryptedinstance", "instance", "--type=merge", "-p", patch)

@@ -187,6 +187,7 @@ fn called_actions() -> BTreeSet<String> {
     const FREE: [&str; 2] = ["sts:GetCallerIdentity", "sts:AssumeRoleWithOIDC"];
     let files = [
         ("ecs", "ecs"),
+        ("ecs", "amendments"),
         ("ecs", "attachments"),
         ("ecs", "instances"),
         ("kms", "kms"),

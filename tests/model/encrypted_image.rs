@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use ecskms::decision::key::{KeyFact, Protection};
 use ecskms::decision::{Decision, Machine, Reason, Take};
 use ecskms::kinds::encrypted_image::decide::{
-    Copy, CopyState, Desired, ImageEffect, ImageMachine, Observed, SourceFact, Wanted,
+    Amendment, Copy, CopyState, Desired, ImageEffect, ImageMachine, Observed, SourceFact, Wanted,
 };
 use ecskms::kinds::encrypted_image::promise;
 use stateright::Property;
@@ -37,10 +37,12 @@ fn observed(view: &View) -> Observed {
         state: if resource.done { CopyState::Available } else { CopyState::Copying },
         protection: Protection::Exact,
         own: true,
+        amendment: Amendment::default(),
         status: String::new(),
         progress: None,
         size_gib: 20,
         snapshots: Vec::new(),
+        drift: BTreeSet::new(),
     };
     Observed {
         key: KeyFact::Usable { id: "key-a".into(), service: false },
@@ -50,6 +52,7 @@ fn observed(view: &View) -> Observed {
         creation: view.creation.clone(),
         refusal: view.object.refused.then_some(Reason::RequestRefused),
         namesake: None,
+        repointed: None,
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::from_iter(view.leftovers.then(|| "s-1".to_owned())),
@@ -77,6 +80,8 @@ impl Subject for ImageSubject {
             Decision::Do(ImageEffect::Cancel { id }) => Verdict::Cancel(number(&id)),
             Decision::Do(ImageEffect::Delete { id }) => Verdict::Remove(number(&id)),
             Decision::Do(ImageEffect::DeleteSnapshot { .. }) => Verdict::DropSnapshot,
+            // Not part of this world; if it were decided, nothing would come of it, and "recoverable" would fail.
+            Decision::Do(ImageEffect::Amend { .. }) => Verdict::Blocked,
             Decision::Settled if view.object.deleting => Verdict::Leave,
             Decision::Settled => Verdict::Settled,
             Decision::Wait(_) => Verdict::Wait,

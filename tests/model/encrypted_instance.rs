@@ -49,6 +49,7 @@ fn observed(view: &View) -> Observed {
         protected: false,
         // A pass on an old version of the object would name it back, and the next pass forth: only forth is modelled.
         named: view.object.deleting || resource.large || !view.object.large,
+        tags_amiss: Vec::new(),
         in_zone: true,
         status: String::new(),
         private_ips: Vec::new(),
@@ -92,7 +93,10 @@ fn verdict(view: &View, observed: &Observed) -> Verdict {
         Decision::Do(InstanceEffect::Delete { id }) => Verdict::Remove(number(&id)),
         // Not part of this world; if it were decided, nothing would come of it, and "recoverable" would fail.
         Decision::Do(
-            InstanceEffect::Start { .. } | InstanceEffect::Stop { .. } | InstanceEffect::Protect { .. },
+            InstanceEffect::Start { .. }
+            | InstanceEffect::Stop { .. }
+            | InstanceEffect::Protect { .. }
+            | InstanceEffect::Tag { .. },
         ) => Verdict::Blocked,
         Decision::Settled if view.object.deleting => Verdict::Leave,
         Decision::Settled => Verdict::Settled,

@@ -225,3 +225,36 @@ async fn an_empty_account_is_empty_and_a_seed_repeats_itself() {
     assert_eq!(made[0], made[1]);
     assert_ne!(made[0], made[2]);
 }
+
+#[tokio::test]
+async fn names_descriptions_and_tags_of_an_image_change_and_its_name_stays_unique() {
+    let client = client();
+    let amend =
+        |field: &'static str, value: &'static str| [("RegionId", REGION), ("ImageId", APP), (field, value)];
+    client.ok("ModifyImageAttribute", &amend("ImageName", "shop-base")).await;
+    client.ok("ModifyImageAttribute", &amend("Description", "of the shop")).await;
+    client
+        .refused(
+            400,
+            "InvalidImageName.Duplicated",
+            "ModifyImageAttribute",
+            &amend("ImageName", "ecskms-demo-web"),
+        )
+        .await;
+    client
+        .refused(400, "InvalidDescription.Malformed", "ModifyImageAttribute", &amend("Description", "x"))
+        .await;
+    let old = [("RegionId", REGION), ("ImageId", "m-bp1old10g00000000006"), ("ImageName", "older")];
+    client.ok("ModifyImageAttribute", &old).await;
+    let tag = [
+        ("RegionId", REGION),
+        ("ResourceType", "image"),
+        ("ResourceId.1", APP),
+        ("Tag.1.Key", "team"),
+        ("Tag.1.Value", "shop"),
+    ];
+    client.ok("TagResources", &tag).await;
+    let image = client.image(APP).await.expect("there");
+    assert_eq!((&image["ImageName"], &image["Description"]), (&json!("shop-base"), &json!("of the shop")));
+    assert_eq!(image["Tags"]["Tag"][0], json!({"TagKey": "team", "TagValue": "shop"}));
+}

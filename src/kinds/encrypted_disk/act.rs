@@ -3,7 +3,7 @@
 use super::api::EncryptedDisk;
 use super::decide::{Amendment, DiskEffect, DiskMachine, Place, Role};
 use super::observe::observe;
-use crate::alibaba::{self, DiskAmendment};
+use crate::alibaba::{self, DiskAmendment, ResourceType};
 use crate::decision::{Decision, Machine};
 use crate::kind::{Fault, Kind, Owner, World, recorded_request};
 
@@ -76,8 +76,7 @@ async fn amend(object: &EncryptedDisk, world: &World, id: &str, amendment: &Amen
         // One call for each effect; the tags follow with the next look.
         return Ok(world.cloud.amend_disk(&object.spec.region, id, &names).await?);
     }
-    let tags: Vec<_> = tags.iter().map(|(key, value)| (&**key, &**value)).collect();
-    Ok(world.cloud.tag_disk(&object.spec.region, id, &tags).await?)
+    Ok(world.cloud.tag_resource(&object.spec.region, ResourceType::Disk, id, &tags).await?)
 }
 
 /// Reads everything once more and asks the same question again, because this cannot be taken back and a process may have been

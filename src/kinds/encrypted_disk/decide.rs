@@ -264,7 +264,11 @@ fn keep(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Decision<DiskEffec
 fn improve(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Option<Decision<DiskEffect>> {
     let id = || disk.id.clone();
     match wanted.size_gib {
-        Some(size_gib) if disk.size_gib < size_gib && disk.state != DiskState::Moving => {
+        // Too small still, and not to be touched on its way: the promise does not hold yet.
+        Some(size_gib) if disk.size_gib < size_gib && disk.state == DiskState::Moving => {
+            return Some(Decision::wait_seconds(Reason::Adjusting));
+        }
+        Some(size_gib) if disk.size_gib < size_gib => {
             let online = disk.state == DiskState::InUse;
             return Some(Decision::Do(DiskEffect::Resize { id: id(), size_gib, online }));
         }

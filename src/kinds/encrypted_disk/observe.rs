@@ -170,11 +170,10 @@ fn state(status: &alibaba::DiskStatus) -> DiskState {
 /// Names and tags that differ: the only drift that is mended, because nothing depends on them.
 fn amendment(disk: &alibaba::Disk, wanted: &Wanted) -> Amendment {
     let differs = |wish: &Option<String>, real: &str| wish.clone().filter(|wish| wish != real);
-    let tags = wanted.tags.iter().filter(|(key, value)| disk.tags.get(key) != Some(value));
     Amendment {
         name: differs(&wanted.disk_name, &disk.name),
         description: differs(&wanted.description, &disk.description),
-        tags: tags.cloned().collect(),
+        tags: tag::amiss(&wanted.tags, &disk.tags),
         delete_with_instance: None,
     }
 }
@@ -204,9 +203,7 @@ fn drift(disk: &alibaba::Disk, wanted: &Wanted) -> BTreeSet<(String, String, Str
         if let Some(text) = &names.description {
             tell("spec.description".to_owned(), text, &disk.description);
         }
-        for (key, value) in &names.tags {
-            tell(format!("spec.tags[{key}]"), value, disk.tags.get(key).map_or("", |value| value));
-        }
+        drift.extend(tag::drift(&wanted.tags, &disk.tags));
     }
     drift
 }

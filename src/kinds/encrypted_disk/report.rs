@@ -160,6 +160,7 @@ fn encrypted(disk: &Disk, observed: &Observed) -> Fact {
 
 fn drifted(drift: &Drift) -> Fact {
     let Drift { path, desired, observed } = drift;
+    let observed = if observed.is_empty() { "nothing" } else { observed };
     let message = match path.as_str() {
         "spec.key.alias" => format!(
             "The alias names {observed} now; the disk stays under {desired}, because a disk cannot change its key. \

@@ -1,8 +1,8 @@
 //! Performs one mutation of an EncryptedImage. Decides nothing.
 
 use super::api::EncryptedImage;
-use super::decide::ImageEffect;
-use crate::alibaba;
+use super::decide::{Amendment, ImageEffect};
+use crate::alibaba::{self, ImageAmendment, ResourceType};
 use crate::kind::{Fault, Owner, World, recorded_request};
 
 /// Exactly one mutating call.
@@ -15,6 +15,7 @@ pub async fn act(object: &EncryptedImage, world: &World, effect: &ImageEffect) -
             let uid = object.metadata.uid.as_deref().unwrap_or_default();
             world.send_once(uid, *attempt, world.cloud.copy_image(region, parameters)).await
         }
+        ImageEffect::Amend { id, amendment } => amend(object, world, id, amendment).await,
         ImageEffect::Cancel { id } => {
             verify_ours(object, world, id).await?;
             gone_is_fine(world.cloud.cancel_copy_image(region, id).await)
@@ -27,6 +28,19 @@ pub async fn act(object: &EncryptedImage, world: &World, effect: &ImageEffect) -
     }
 }
 
+async fn amend(object: &EncryptedImage, world: &World, id: &str, amendment: &Amendment) -> Result<(), Fault> {
+    if object.spec.adopt.is_none() {
+        verify_ours(object, world, id).await?;
+    }
+    let (region, Amendment { name, description, tags }) = (&object.spec.region, amendment.clone());
+    let names = ImageAmendment { name, description };
+    if names != ImageAmendment::default() {
+        // One call for each effect; the tags follow with the next look.
+        return Ok(world.cloud.amend_image(region, id, &names).await?);
+    }
+    Ok(world.cloud.tag_resource(region, ResourceType::Image, id, &tags).await?)
+}
+
 fn gone_is_fine(result: Result<(), alibaba::Error>) -> Result<(), Fault> {
     match result {
         Err(error) if error.class == alibaba::Class::NotFound => Ok(()),
@@ -34,7 +48,7 @@ fn gone_is_fine(result: Result<(), alibaba::Error>) -> Result<(), Fault> {
     }
 }
 
-/// Reads the tags once more before anything that cannot be taken back: a cached look must never touch a stranger's image.
+/// Reads the tags once more before anything is changed: a cached look must never touch a stranger's image.
 async fn verify_ours(object: &EncryptedImage, world: &World, id: &str) -> Result<(), Fault> {
     let owner = Owner::of(&world.settings.cluster, object);
     match world.cloud.image(&object.spec.region, id).await? {

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{
-    AccountReference, Adoption, DeletionPolicy, KeyReference, ManagementPolicy, SharedStatus, StatusTime,
-    TagValue,
+    AccountReference, Adoption, DeletionPolicy, Drift, KeyReference, ManagementPolicy, SharedStatus,
+    StatusTime, TagValue,
 };
 
 /// What the image should be.
@@ -136,11 +136,11 @@ pub struct EncryptedImageSpec {
     /// Cannot change.
     pub key: KeyReference,
     /// Name of the image, unique in the region: 2 to 128 characters. Default: `ecskms-`, the object's
-    /// namespace, its name and a part of its uid. Cannot change.
+    /// namespace, its name and a part of its uid. Cannot change, and is kept so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 128), regex(pattern = r"^[A-Za-z][A-Za-z0-9:_.-]*$"))]
     pub image_name: Option<String>,
-    /// Description of the image in the console: 2 to 256 characters.
+    /// Description of the image in the console: 2 to 256 characters. Kept so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 256))]
     pub description: Option<String>,
@@ -158,6 +158,7 @@ pub struct EncryptedImageSpec {
     #[serde(default)]
     pub snapshot_policy: DeletionPolicy,
     /// Tags of the image, besides the operator's own four: up to 16, keys and values of up to 128 characters.
+    /// Kept so; a tag that is taken out of the object stays in the cloud.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = Rule::new(
@@ -244,6 +245,10 @@ pub struct EncryptedImageStatus {
     /// When the copy was first seen complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_finished_at: Option<StatusTime>,
+    /// Differences that the operator does not mend by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub drift: Vec<Drift>,
     #[serde(flatten)]
     #[allow(missing_docs)]
     pub shared: SharedStatus,

@@ -76,6 +76,8 @@ pub struct Observed {
     pub refusal: Option<Reason>,
     /// An image that carries this object's name from another life of it.
     pub namesake: Option<String>,
+    /// The key that the alias names now, if that is not the pinned one; shown, never decided on.
+    pub repointed: Option<String>,
     /// How many copies must finish or go first; 0 means that it is this one's turn.
     pub queued_behind: u32,
     /// True if the copy has taken longer than it may.
@@ -95,6 +97,8 @@ pub struct Copy {
     pub protection: Protection,
     /// True if its tags prove that the operator made it for this object.
     pub own: bool,
+    /// What must be set so that its name, description and tags are as wanted.
+    pub amendment: Amendment,
     /// Its status in the words of the ECS API; shown, never decided on.
     pub status: String,
     /// Percent done; shown, never decided on.
@@ -103,6 +107,19 @@ pub struct Copy {
     pub size_gib: u32,
     /// Id, encryption and key of each snapshot behind it; shown, never decided on.
     pub snapshots: Vec<(String, bool, Option<String>)>,
+    /// Field, wanted value and real value of what is not mended; shown, never decided on.
+    pub drift: BTreeSet<(String, String, String)>,
+}
+
+/// What ModifyImageAttribute and TagResources should set; empty where all is as wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Amendment {
+    /// The name.
+    pub name: Option<String>,
+    /// The description.
+    pub description: Option<String>,
+    /// Tags that are missing or have another value.
+    pub tags: Vec<(String, String)>,
 }
 
 /// State of a copy.
@@ -148,6 +165,13 @@ pub enum ImageEffect {
         /// The attempt's number.
         attempt: u32,
     },
+    /// Set name, description or tags.
+    Amend {
+        /// The image.
+        id: String,
+        /// What to set.
+        amendment: Amendment,
+    },
     /// Cancel a running copy, which removes it.
     Cancel {
         /// The copy.
@@ -176,6 +200,7 @@ impl Effect for ImageEffect {
     fn reason(&self) -> Reason {
         match self {
             ImageEffect::Claim(_) | ImageEffect::Copy { .. } => Reason::Copying,
+            ImageEffect::Amend { .. } => Reason::Adjusting,
             ImageEffect::Cancel { .. } | ImageEffect::Delete { .. } | ImageEffect::DeleteSnapshot { .. } => {
                 Reason::Deleting
             }
@@ -187,6 +212,7 @@ impl Effect for ImageEffect {
             ImageEffect::Claim(Take::Record { .. }) => "record",
             ImageEffect::Claim(Take::Replay { .. }) => "replay",
             ImageEffect::Copy { .. } => "copy",
+            ImageEffect::Amend { .. } => "amend",
             ImageEffect::Cancel { .. } => "cancel",
             ImageEffect::Delete { .. } => "delete",
             ImageEffect::DeleteSnapshot { .. } => "delete-snapshot",
@@ -208,7 +234,7 @@ impl Machine for ImageMachine {
             Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
             Desired::Present(wanted) => match pick(observed) {
                 Pick::None => create(wanted, observed),
-                Pick::One(copy) => keep(observed, copy),
+                Pick::One(copy) => keep(wanted, observed, copy),
                 Pick::Surplus(copy) => remove_surplus(wanted, copy),
             },
         }
@@ -241,7 +267,7 @@ fn remove_surplus(wanted: &Wanted, surplus: &Copy) -> Decision<ImageEffect> {
     }
 }
 
-fn keep(observed: &Observed, copy: &Copy) -> Decision<ImageEffect> {
+fn keep(wanted: &Wanted, observed: &Observed, copy: &Copy) -> Decision<ImageEffect> {
     match copy.state {
         CopyState::Copying if observed.timed_out => return Decision::Blocked(Reason::CopyFailed),
         CopyState::Copying => return Decision::wait_minutes(Reason::Copying),
@@ -255,8 +281,20 @@ fn keep(observed: &Observed, copy: &Copy) -> Decision<ImageEffect> {
         Protection::Unproven => Decision::wait_minutes(Reason::KeyMismatch),
         Protection::Exact => match observed.key.obstacle() {
             Some(obstacle) => Decision::Blocked(obstacle),
-            None => Decision::Settled,
+            None => improve(wanted, observed, copy),
         },
+    }
+}
+
+/// Name, description and tags: all that may be changed of an image.
+fn improve(wanted: &Wanted, observed: &Observed, copy: &Copy) -> Decision<ImageEffect> {
+    let amendment = copy.amendment.clone();
+    if !wanted.manage || amendment == Amendment::default() {
+        return Decision::Settled;
+    }
+    match observed.refusal {
+        Some(reason) => Decision::Blocked(reason),
+        None => Decision::Do(ImageEffect::Amend { id: copy.id.clone(), amendment }),
     }
 }
 

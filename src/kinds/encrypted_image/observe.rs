@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::api::EncryptedImage;
-use super::decide::{Copy, CopyState, Desired, Observed, SOURCE_GIB_MAX, SourceFact, Wanted};
+use super::decide::{Amendment, Copy, CopyState, Desired, Observed, SOURCE_GIB_MAX, SourceFact, Wanted};
 use super::queue::{CopyQueue, Ticket};
 use crate::alibaba;
 use crate::decision::creation::{Claim, Creation, Step};
@@ -29,6 +29,7 @@ pub async fn observe(
         creation: world.creation(&owner.uid, status.shared.intent.as_ref(), began),
         refusal: standing_refusal(object),
         namesake: None,
+        repointed: None,
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::new(),
@@ -43,6 +44,7 @@ pub async fn observe(
         if !matches!(observed.source, SourceFact::TooLarge { .. }) {
             let pinned = status.key_id.as_deref();
             observed.key = world.key_fact(&wanted.region, &wanted.key, wanted.service_key, pinned).await?;
+            observed.repointed = world.repointed(&wanted.region, &wanted.key, pinned).await;
         }
     }
     find_copies(object, wanted, &owner, world, &mut observed).await?;
@@ -175,11 +177,50 @@ async fn fact(
         state,
         protection,
         own: owner.owns(&image.tags),
+        amendment: wanted
+            .filter(|wanted| wanted.manage)
+            .map(|wanted| amendment(image, wanted))
+            .unwrap_or_default(),
         status: image.status.word().to_owned(),
         progress: image.progress,
         size_gib: image.size_gib,
         snapshots,
+        drift: wanted.map(|wanted| drift(image, wanted)).unwrap_or_default(),
     })
+}
+
+/// Name, description and tags that differ: the only drift that is mended, because nothing depends on them.
+fn amendment(image: &alibaba::Image, wanted: &Wanted) -> Amendment {
+    let differs = |wish: &Option<String>, real: &str| wish.clone().filter(|wish| wish != real);
+    Amendment {
+        name: differs(&wanted.image_name, &image.name),
+        description: differs(&wanted.description, &image.description),
+        tags: tag::amiss(&wanted.tags, &image.tags),
+    }
+}
+
+/// Differences that the operator does not mend, and those that an object which only observes leaves as they are.
+fn drift(image: &alibaba::Image, wanted: &Wanted) -> BTreeSet<(String, String, String)> {
+    let mut drift = BTreeSet::new();
+    let mut tell = |path: &str, desired: &str, observed: &str| {
+        drift.insert((path.to_owned(), desired.to_owned(), observed.to_owned()));
+    };
+    if let (Some(group), Some(real)) = (&wanted.resource_group_id, &image.resource_group_id)
+        && group != real
+    {
+        tell("spec.resourceGroupId", group, real);
+    }
+    if !wanted.manage {
+        let names = amendment(image, wanted);
+        if let Some(name) = &names.name {
+            tell("spec.imageName", name, &image.name);
+        }
+        if let Some(text) = &names.description {
+            tell("spec.description", text, &image.description);
+        }
+        drift.extend(tag::drift(&wanted.tags, &image.tags));
+    }
+    drift
 }
 
 fn timed_out(started: &Option<crate::resource::StatusTime>, wanted: &Wanted, now: jiff::Timestamp) -> bool {

@@ -1,16 +1,17 @@
 //! What Settled means for an EncryptedImage: exactly what a reviewer must believe.
 
-use super::decide::{CopyState, Desired, Observed};
+use super::decide::{Amendment, CopyState, Desired, Observed};
 use crate::decision::key::{KeyFact, Protection};
 
 /// True if the world is as the object promises.
 pub fn holds(desired: &Desired, observed: &Observed) -> bool {
     match desired {
-        Desired::Present(_) => {
+        Desired::Present(wanted) => {
             let mut copies = observed.copies.iter();
             let (Some(copy), None) = (copies.next(), copies.next()) else { return false };
             copy.state == CopyState::Available
                 && copy.protection == Protection::Exact
+                && (!wanted.manage || copy.amendment == Amendment::default())
                 && matches!(observed.key, KeyFact::Usable { .. })
         }
         Desired::Absent { delete_image, delete_snapshots } => {

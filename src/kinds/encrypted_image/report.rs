@@ -5,7 +5,7 @@ use super::decide::{Copy, CopyState, Desired, ImageEffect, Observed, SOURCE_GIB_
 use crate::decision::key::Protection;
 use crate::decision::report::{Fact, Report, Truth, key_facts, key_obstacle};
 use crate::decision::{Decision, Reason};
-use crate::resource::StatusTime;
+use crate::resource::{Drift, StatusTime};
 
 /// Progress is written in steps of this many percent: the object is for people and pipelines, not for animation.
 const PROGRESS_STEP: u8 = 10;
@@ -36,6 +36,8 @@ pub fn report(
         if copy.state == CopyState::Available {
             facts.push(encrypted(copy, observed));
         }
+        status.drift = drifts(observed, copy);
+        facts.extend(drifted(&status.drift));
     }
     Report { status, facts, message: message(wanted, observed, decision) }
 }
@@ -101,6 +103,39 @@ fn encrypted(copy: &Copy, observed: &Observed) -> Fact {
     Fact { name: "Encrypted", truth, reason, message }
 }
 
+/// What differs from the object and is not mended by itself.
+fn drifts(observed: &Observed, copy: &Copy) -> Vec<Drift> {
+    // An image that is not usable yet, or never will be, has other worries.
+    if copy.state != CopyState::Available {
+        return Vec::new();
+    }
+    let alias = match (&observed.repointed, observed.key.id()) {
+        (Some(now), Some(pinned)) => Some(("spec.key.alias".to_owned(), pinned.to_owned(), now.clone())),
+        _ => None,
+    };
+    let cut = |text: String| text.chars().take(256).collect::<String>();
+    let entry =
+        |(path, desired, observed)| Drift { path: cut(path), desired: cut(desired), observed: cut(observed) };
+    alias.into_iter().chain(copy.drift.iter().cloned()).map(entry).collect()
+}
+
+fn drifted(drift: &[Drift]) -> Option<Fact> {
+    let Drift { path, desired, observed } = drift.first()?;
+    let observed = if observed.is_empty() { "nothing" } else { observed };
+    let more = match drift.len() {
+        1 => String::new(),
+        count => format!(" And {} more, see status.drift.", count - 1),
+    };
+    let message = match path.as_str() {
+        "spec.key.alias" => format!(
+            "The alias names {observed} now; the image stays under {desired}, because an image cannot change its key. \
+             Create a new object to have an image under the other key.{more}"
+        ),
+        _ => format!("{path} asks for {desired}, but the image has {observed}.{more}"),
+    };
+    Some(Fact { name: "Drifted", truth: Truth::True, reason: Reason::ImmutableFieldChanged, message })
+}
+
 fn departure(observed: &Observed, decision: &Decision<ImageEffect>) -> String {
     let id = observed.copies.first().map(|copy| copy.id.as_str()).unwrap_or("of this object");
     match decision {
@@ -131,6 +166,9 @@ fn message(wanted: &Wanted, observed: &Observed, decision: &Decision<ImageEffect
                 "Image {id} is ready and every snapshot behind it is encrypted under {}.",
                 observed.key.id().unwrap_or("the key")
             )
+        }
+        Decision::Do(ImageEffect::Amend { .. }) => {
+            format!("Name, description and tags of image {id} are being corrected.")
         }
         Decision::Do(_) => format!("Image {source} is being copied."),
         Decision::Wait(wait) => waiting(wait.reason, wanted, observed, id),
@@ -183,7 +221,7 @@ fn blocked(reason: Reason, wanted: &Wanted, observed: &Observed, id: &str) -> St
             let id = observed.known.as_deref().or(wanted.adopt.as_deref()).unwrap_or(id);
             format!("Image {id} is gone, or the operator may no longer see it. It is not made again by itself; create a new object.")
         }
-        Reason::RequestRefused => "The cloud refused the copy for good; see status.lastError. Correct the object, or request a reconcile.".to_owned(),
+        Reason::RequestRefused | Reason::QuotaExceeded => "The cloud refused the request for good; see status.lastError. Correct the object, or request a reconcile.".to_owned(),
         other => key_obstacle(other, key, &wanted.region),
     }
 }

@@ -34,6 +34,10 @@ pub async fn act(object: &EncryptedInstance, world: &World, effect: &InstanceEff
             let change = alibaba::InstanceChange { name: Some(name.clone()), ..Default::default() };
             Ok(world.cloud.modify_instance_attribute(region, id, &change).await?)
         }
+        InstanceEffect::Tag { id, tags } => {
+            verify_ours(object, world, id).await?;
+            Ok(world.cloud.tag_resource(region, alibaba::ResourceType::Instance, id, tags).await?)
+        }
         InstanceEffect::Delete { id } => {
             verify_ours(object, world, id).await?;
             match world.cloud.delete_instance(region, id).await {

@@ -216,7 +216,8 @@ pub struct EncryptedInstanceSpec {
     #[schemars(length(min = 2, max = 256))]
     pub description: Option<String>,
     /// Tags of the instance and its disks, besides the operator's own five: up to 15, keys and values of up to
-    /// 128 characters. Used when the instance is made.
+    /// 128 characters. Kept so on the instance; its disks get them when it is made. A tag that is taken out of
+    /// the object stays in the cloud.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 15))]
     #[x_kube(validation = Rule::new(

@@ -59,13 +59,15 @@ pub struct Instance {
     pub protected: bool,
     /// True if its name is the wanted one, or none is wanted.
     pub named: bool,
+    /// Wanted tags that it has not, or with another value.
+    pub tags_amiss: Vec<(String, String)>,
     /// True if it is in the wanted zone.
     pub in_zone: bool,
     /// Its status in the words of the ECS API; shown, never decided on.
     pub status: String,
     /// Private addresses; shown, never decided on.
     pub private_ips: Vec<String>,
-    /// Field, wanted value and real value of what cannot be mended; shown, never decided on.
+    /// Field, wanted value and real value of what is not mended; shown, never decided on.
     pub drift: BTreeSet<(String, String, String)>,
 }
 
@@ -173,6 +175,13 @@ pub enum InstanceEffect {
         /// The name.
         name: String,
     },
+    /// Give it tags; its other tags stay.
+    Tag {
+        /// The instance.
+        id: String,
+        /// The tags.
+        tags: Vec<(String, String)>,
+    },
     /// Delete a stopped instance.
     Delete {
         /// The instance.
@@ -195,7 +204,8 @@ impl Effect for InstanceEffect {
             InstanceEffect::Start { .. }
             | InstanceEffect::Stop { .. }
             | InstanceEffect::Protect { .. }
-            | InstanceEffect::Rename { .. } => Reason::Adjusting,
+            | InstanceEffect::Rename { .. }
+            | InstanceEffect::Tag { .. } => Reason::Adjusting,
         }
     }
 
@@ -208,6 +218,7 @@ impl Effect for InstanceEffect {
             InstanceEffect::Stop { .. } => "stop",
             InstanceEffect::Protect { .. } => "protect",
             InstanceEffect::Rename { .. } => "rename",
+            InstanceEffect::Tag { .. } => "tag",
             InstanceEffect::Delete { .. } => "delete",
         }
     }
@@ -305,6 +316,9 @@ fn adjust(wanted: &Wanted, instance: &Instance) -> Option<InstanceEffect> {
     }
     if let Some(name) = wanted.instance_name.clone().filter(|_| !instance.named) {
         return Some(InstanceEffect::Rename { id, name });
+    }
+    if !instance.tags_amiss.is_empty() {
+        return Some(InstanceEffect::Tag { id, tags: instance.tags_amiss.clone() });
     }
     match (instance.state, wanted.running) {
         (InstanceState::Stopped, true) => Some(InstanceEffect::Start { id }),

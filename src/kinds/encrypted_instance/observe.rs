@@ -226,6 +226,7 @@ fn fact(instance: &alibaba::Instance, wanted: Option<&Wanted>, owner: &Owner) ->
         own: owner.owns(&instance.tags),
         protected: instance.deletion_protection,
         named: name.is_none_or(|name| *name == instance.name),
+        tags_amiss: wanted.map(|wanted| tag::amiss(&wanted.tags, &instance.tags)).unwrap_or_default(),
         in_zone: wanted.is_none_or(|wanted| wanted.zone_id == instance.zone_id),
         status: instance.status.word().to_owned(),
         private_ips: instance.private_ips.iter().take(16).cloned().collect(),
@@ -233,7 +234,8 @@ fn fact(instance: &alibaba::Instance, wanted: Option<&Wanted>, owner: &Owner) ->
     }
 }
 
-/// Differences that no call can mend, or that the operator does not mend by itself.
+/// Differences that no call can mend, or that the operator does not mend by itself: names and tags too, where the object only
+/// observes.
 fn drift(instance: &alibaba::Instance, wanted: &Wanted) -> BTreeSet<(String, String, String)> {
     let mut drift = BTreeSet::new();
     let mut compare = |path: &str, desired: &str, observed: &str| {
@@ -255,6 +257,11 @@ fn drift(instance: &alibaba::Instance, wanted: &Wanted) -> BTreeSet<(String, Str
         &sorted(&wanted.security_group_ids),
         &sorted(&instance.security_group_ids),
     );
+    if !wanted.manage {
+        let name = wanted.instance_name.as_ref().filter(|name| **name != instance.name);
+        drift.extend(name.map(|name| ("spec.instanceName".to_owned(), name.clone(), instance.name.clone())));
+        drift.extend(tag::drift(&wanted.tags, &instance.tags));
+    }
     drift
 }
 

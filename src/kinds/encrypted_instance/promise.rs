@@ -17,7 +17,8 @@ pub fn holds(desired: &Desired, observed: &Observed) -> bool {
             };
             protection(instance) == Protection::Exact
                 && observed.keys.values().all(|key| matches!(key, KeyFact::Usable { .. }))
-                && (!wanted.manage || powered && instance.protected == wanted.protect)
+                && (!wanted.manage
+                    || powered && instance.protected == wanted.protect && instance.tags_amiss.is_empty())
                 && !matches!(instance.state, InstanceState::Pending | InstanceState::Unknown)
         }
         Desired::Absent { delete, .. } => {

@@ -167,6 +167,7 @@ fn encrypted(instance: &Instance, observed: &Observed) -> Option<Fact> {
 
 fn drifted(drift: &[Drift]) -> Option<Fact> {
     let Drift { path, desired, observed } = drift.first()?;
+    let observed = if observed.is_empty() { "nothing" } else { observed };
     let more = match drift.len() {
         1 => String::new(),
         count => format!(" And {} more, see status.drift.", count - 1),
@@ -225,6 +226,7 @@ fn message(wanted: &Wanted, observed: &Observed, decision: &Decision<InstanceEff
             format!("The protection of instance {id} from deletion is being lifted.")
         }
         Decision::Do(InstanceEffect::Rename { name, .. }) => format!("Instance {id} is being named {name}."),
+        Decision::Do(InstanceEffect::Tag { .. }) => format!("Tags of instance {id} are being corrected."),
         Decision::Do(_) => "The instance is being created.".to_owned(),
         Decision::Wait(wait) => waiting(wait.reason, wanted, observed, id),
         Decision::Blocked(reason) => blocked(*reason, wanted, observed, id),

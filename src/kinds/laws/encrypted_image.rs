@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-use super::super::encrypted_image::decide::{Copy, CopyState, Desired, Observed, SourceFact, Wanted};
+use super::super::encrypted_image::decide::{
+    Amendment, Copy, CopyState, Desired, Observed, SourceFact, Wanted,
+};
 use super::super::encrypted_image::{EncryptedImage, promise};
 use super::{Subject, Wish, creation, id, key_fact, object, protection, refusal, several};
 
@@ -53,16 +55,25 @@ fn copy() -> impl Strategy<Value = Copy> {
         0..3,
     );
     let progress = proptest::option::of(0..=100u8);
-    (id("m"), state, protection(), any::<bool>(), progress, snapshots).prop_map(
-        |(id, state, protection, own, progress, snapshots)| Copy {
+    let name = proptest::option::weighted(0.2, id("name"));
+    let tags = proptest::collection::vec(Just(("team".to_owned(), "shop".to_owned())), 0..2);
+    let amendment = (name, tags).prop_map(|(name, tags)| Amendment { name, description: None, tags });
+    let drift = proptest::collection::btree_set(
+        Just(("spec.resourceGroupId".to_owned(), "rg-1".to_owned(), "rg-2".to_owned())),
+        0..2,
+    );
+    (id("m"), state, protection(), any::<bool>(), progress, snapshots, (amendment, drift)).prop_map(
+        |(id, state, protection, own, progress, snapshots, (amendment, drift))| Copy {
             id,
             state,
             protection,
             own,
+            amendment,
             status: "Available".into(),
             progress,
             size_gib: 40,
             snapshots,
+            drift,
         },
     )
 }
@@ -81,9 +92,10 @@ fn observed() -> impl Strategy<Value = Observed> {
     let namesake = proptest::option::weighted(0.1, id("m"));
     let leftover = proptest::collection::btree_set(id("s"), 0..2);
     let world = (key_fact(), source, copies, known, creation());
-    let rest = (refusal(), namesake, 0..3u32, any::<bool>(), leftover);
+    let repointed = proptest::option::weighted(0.2, Just("key-b".to_owned()));
+    let rest = (refusal(), namesake, repointed, 0..3u32, any::<bool>(), leftover);
     (world, rest).prop_map(|((key, source, copies, known, creation), rest)| {
-        let (refusal, namesake, queued_behind, timed_out, leftover_snapshots) = rest;
+        let (refusal, namesake, repointed, queued_behind, timed_out, leftover_snapshots) = rest;
         Observed {
             key,
             source,
@@ -92,6 +104,7 @@ fn observed() -> impl Strategy<Value = Observed> {
             creation,
             refusal,
             namesake,
+            repointed,
             queued_behind,
             timed_out,
             leftover_snapshots,

@@ -83,13 +83,16 @@ fn instance() -> impl Strategy<Value = Instance> {
     ]);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let disks = several(disk(), |disk| disk.id.clone());
-    (id("i"), state, disks, flags).prop_map(|(id, state, disks, (own, protected, named, in_zone))| Instance {
+    let tags = proptest::collection::vec(Just(("team".to_owned(), "shop".to_owned())), 0..2);
+    let resource = (id("i"), state, disks, tags, flags);
+    resource.prop_map(|(id, state, disks, tags_amiss, (own, protected, named, in_zone))| Instance {
         id,
         state,
         disks,
         own,
         protected,
         named,
+        tags_amiss,
         in_zone,
         status: "Running".into(),
         private_ips: Vec::new(),

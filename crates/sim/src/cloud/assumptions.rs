@@ -215,6 +215,11 @@ static ASSUMPTIONS: &[Assumption] = &[
         "The ImageName filter matches the whole name, or a prefix before a star.",
         "Fuzzy search is documented in general",
     ),
+    a(
+        "image-names-in-any-status",
+        "ModifyImageAttribute changes names and descriptions of an image in any status, also a deprecated one.",
+        "The parameters are documented without the states that allow them",
+    ),
     a("copy-without-name", "A copy without a name gets its id as name.", "none"),
     a("description-code", "A bad description is InvalidDescription.Malformed 400.", "none"),
     a(

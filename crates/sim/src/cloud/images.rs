@@ -246,6 +246,8 @@ pub fn modify(world: &mut World, call: &Call) -> Answer {
     if let Some(name) = parameters.text("ImageName") {
         check_name(world, call.region, name, &id)?;
     }
+    super::image_copies::check_description(parameters.text("Description"))?;
+    // assumption: image-names-in-any-status
     let wanted = parameters.text("Status");
     match (status.as_str(), wanted) {
         (_, None) | ("Available" | "Deprecated", Some("Available" | "Deprecated")) => {}

@@ -155,12 +155,10 @@ fn the_surplus_goes_and_the_remembered_disk_stays() {
 
 #[test]
 fn a_larger_size_grows_the_disk() {
-    let small = with(Disk { size_gib: 20, ..disk("d-1") });
-    check(
-        present(),
-        small,
-        Decision::Do(DiskEffect::Resize { id: "d-1".into(), size_gib: 40, online: false }),
-    );
+    let small = |state| with(Disk { size_gib: 20, state, ..disk("d-1") });
+    let grow = DiskEffect::Resize { id: "d-1".into(), size_gib: 40, online: false };
+    check(present(), small(DiskState::Available), Decision::Do(grow));
+    check(present(), small(DiskState::Moving), Decision::wait_seconds(Reason::Adjusting));
 }
 
 #[test]

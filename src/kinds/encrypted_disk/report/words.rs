@@ -140,6 +140,7 @@ fn waiting(reason: Reason, wanted: &Wanted, observed: &Observed, names: &Names) 
         Reason::Settling => "The answer to a creation was lost; before the next may be sent, it must be certain that the first request can no longer take effect.".to_owned(),
         Reason::StatusUnknown => format!("A disk or snapshot of this object ({disk} {source} {snapshot}) shows a status that is not documented. Look at it in the console."),
         Reason::KeyMismatch => format!("Disk {disk} is encrypted, but the cloud does not show under which key. Look at it in the console."),
+        Reason::Adjusting => format!("Disk {disk} is {}; it grows after that.", shown(observed)),
         _ => "The disk is being created.".to_owned(),
     }
 }

@@ -24,6 +24,7 @@ fn nothing() -> Observed {
         creation: Creation::default(),
         refusal: None,
         namesake: None,
+        repointed: None,
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::new(),
@@ -36,10 +37,12 @@ fn copy(id: &str, state: CopyState) -> Copy {
         state,
         protection: Protection::Exact,
         own: true,
+        amendment: Amendment::default(),
         status: String::new(),
         progress: None,
         size_gib: 20,
         snapshots: Vec::new(),
+        drift: BTreeSet::new(),
     }
 }
 
@@ -118,6 +121,36 @@ fn an_image_is_ready_only_when_every_snapshot_shows_the_key() {
     ] {
         check(present(), with(Copy { protection, ..copy("m-2", CopyState::Available) }), decision);
     }
+}
+
+#[test]
+fn name_description_and_tags_are_mended_once_all_else_is_right() {
+    let amendment = || Amendment {
+        name: Some("base".into()),
+        description: Some("of the shop".into()),
+        tags: vec![("team".into(), "shop".into())],
+    };
+    let changed = |state| Copy { amendment: amendment(), ..copy("m-2", state) };
+    let available = || with(changed(CopyState::Available));
+    let amend = Decision::Do(ImageEffect::Amend { id: "m-2".into(), amendment: amendment() });
+    check(present(), available(), amend);
+    check(present(), with(changed(CopyState::Copying)), Decision::wait_minutes(Reason::Copying));
+    let plain = Copy { protection: Protection::Plain, ..changed(CopyState::Available) };
+    check(present(), with(plain), Decision::Blocked(Reason::NotEncrypted));
+    let key = KeyFact::Unusable { id: "key-a".into(), reason: Reason::KeyDisabled };
+    check(present(), Observed { key, ..available() }, Decision::Blocked(Reason::KeyDisabled));
+    let refused = Observed { refusal: Some(Reason::RequestRefused), ..available() };
+    check(present(), refused, Decision::Blocked(Reason::RequestRefused));
+    check(Desired::Present(Wanted { manage: false, ..wanted() }), available(), Decision::Settled);
+    let refusal = Some(Reason::RequestRefused);
+    check(present(), Observed { refusal, ..with(copy("m-2", CopyState::Available)) }, Decision::Settled);
+}
+
+#[test]
+fn a_difference_that_is_only_told_decides_nothing() {
+    let drift = BTreeSet::from([("spec.resourceGroupId".to_owned(), "rg-1".to_owned(), "rg-2".to_owned())]);
+    let told = with(Copy { drift, ..copy("m-2", CopyState::Available) });
+    check(present(), Observed { repointed: Some("key-b".into()), ..told }, Decision::Settled);
 }
 
 #[test]

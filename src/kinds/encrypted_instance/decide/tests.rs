@@ -63,6 +63,7 @@ fn instance(state: InstanceState) -> Instance {
         own: true,
         protected: true,
         named: true,
+        tags_amiss: Vec::new(),
         in_zone: true,
         status: String::new(),
         private_ips: Vec::new(),
@@ -177,15 +178,26 @@ fn the_worst_of_several_keys_speaks() {
 }
 
 #[test]
-fn protection_and_name_are_mended_before_power() {
-    let bare = Instance { protected: false, named: false, ..instance(InstanceState::Stopped) };
+fn protection_name_and_tags_are_mended_before_power() {
+    let team = || vec![("team".to_owned(), "shop".to_owned())];
+    let bare =
+        Instance { protected: false, named: false, tags_amiss: team(), ..instance(InstanceState::Stopped) };
     check(
         present(),
         with(bare.clone()),
         Decision::Do(InstanceEffect::Protect { id: "i-1".into(), on: true }),
     );
     let named = || wanting(|wanted| (wanted.protect, wanted.instance_name) = (false, Some("web".into())));
-    check(named(), with(bare), Decision::Do(InstanceEffect::Rename { id: "i-1".into(), name: "web".into() }));
+    let rename = InstanceEffect::Rename { id: "i-1".into(), name: "web".into() };
+    check(named(), with(bare.clone()), Decision::Do(rename));
+    let tag = Decision::Do(InstanceEffect::Tag { id: "i-1".into(), tags: team() });
+    check(named(), with(Instance { named: true, ..bare.clone() }), tag.clone());
+    check(present(), with(Instance { tags_amiss: team(), ..running() }), tag);
+    let untagged = || with(Instance { tags_amiss: team(), ..running() });
+    let refused = Observed { refusal: Some(Reason::QuotaExceeded), ..untagged() };
+    check(present(), refused, Decision::Blocked(Reason::QuotaExceeded));
+    let disabled = Observed { keys: key(unusable(Reason::KeyDisabled)), ..untagged() };
+    check(present(), disabled, Decision::Blocked(Reason::KeyDisabled));
     let lifted = wanting(|wanted| wanted.protect = false);
     check(lifted, with(running()), Decision::Do(InstanceEffect::Protect { id: "i-1".into(), on: false }));
 }
@@ -263,7 +275,12 @@ fn adoption_compares_zone_encryption_and_key_and_creates_nothing() {
 fn observing_and_suspended_objects_change_nothing() {
     let observing = || wanting(|wanted| wanted.manage = false);
     check(observing(), nothing(), Decision::Blocked(Reason::ExternalGone));
-    let stopped = Instance { protected: false, ..instance(InstanceState::Stopped) };
+    let stopped = Instance {
+        protected: false,
+        named: false,
+        tags_amiss: vec![("team".into(), "shop".into())],
+        ..instance(InstanceState::Stopped)
+    };
     check(observing(), with(stopped), Decision::Settled);
     check(wanting(|wanted| wanted.suspend = true), nothing(), Decision::Blocked(Reason::Suspended));
 }
