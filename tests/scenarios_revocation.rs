@@ -67,6 +67,12 @@ async fn a_declared_end_is_record_enough_and_the_cut_comes_first() {
         .unzip();
     assert_eq!(actions[..3], [json!("DisableKey"), json!("RecordPriorState"), json!("Revoked")]);
     assert_eq!(results[..2], [json!("Accepted"), json!("Enabled, as declared")]);
+    let timings = &object["status"]["timings"];
+    assert_eq!(
+        timings["revokedAt"],
+        entries(&object, "journal")[0]["time"],
+        "the time of the call: {timings}"
+    );
     verified(&object);
     set_desired(&stage, "one", "Restored").await;
     stage.until_reason("KeyRevocation", "one", "Restored").await;

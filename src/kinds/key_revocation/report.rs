@@ -314,10 +314,11 @@ impl Pen<'_> {
             Some((at.0.as_millisecond() - begun.0.as_millisecond()).max(0))
         };
         if self.status.timings.revoked_at.is_none() {
-            let accepted = observed.deeds.iter().rev().find(|deed| {
-                matches!(deed.action, "DisableKey" | "DetachPolicyFromRole") && deed.result == "Accepted"
+            let accepted = self.status.journal.iter().rev().find(|entry| {
+                matches!(entry.action.as_str(), "DisableKey" | "DetachPolicyFromRole")
+                    && entry.result == "Accepted"
             });
-            let at = accepted.map_or_else(|| self.now(), |deed| self.at(deed.at));
+            let at = accepted.map_or_else(|| self.now(), |entry| entry.time.clone());
             self.status.timings.time_to_revoke_ms = since(&self.status, &at);
             self.status.timings.revoked_at = Some(at);
         }
