@@ -92,6 +92,8 @@ async fn what_a_declared_cut_meets_is_told_as_ever() {
     stage.until_reason("KeyRevocation", "guarded", "TooManyAffected").await;
     stage.apply(with(declared("alone"), "approvalsRequired", json!(1))).await;
     stage.until_reason("KeyRevocation", "alone", "ApprovalMissing").await;
+    set_desired(&stage, "alone", "Restored").await;
+    stage.until_reason("KeyRevocation", "alone", "NothingToRestore").await;
     assert_eq!(
         (cloud_key(&stage, KEY).await.as_str(), calls(&stage, "kms:DisableKey").await),
         ("Enabled", 1)

@@ -213,9 +213,8 @@ pub fn goes_back_to(object: &KeyRevocation) -> Option<(String, Option<Vec<String
     let recorded = object.status.as_ref().and_then(|status| status.prior_state.as_ref());
     match recorded {
         Some(prior) => Some((prior.key_state.clone(), prior.ecs_role_policies.clone())),
-        // Whoever creates a restoration has nothing to restore: the declaration is that of a revocation.
-        None if object.spec.restore_to != RestoreTo::Enabled || was_never_revoked(object) => None,
-        None => Some(promise::declared(lever(&object.spec))),
+        // A declaration counts only where a cut may stand on it: what was held back, or never asked for, has nothing to restore.
+        None => may_have_cut(object).then(|| promise::declared(lever(&object.spec))),
     }
 }
 
