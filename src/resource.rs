@@ -191,6 +191,25 @@ pub struct Drift {
     pub observed: String,
 }
 
+impl Drift {
+    /// Field, wanted value and real value, cut to the limits of status.
+    pub fn of((path, desired, observed): (String, String, String)) -> Drift {
+        let cut = |text: String| text.chars().take(256).collect();
+        Drift { path: cut(path), desired: cut(desired), observed: cut(observed) }
+    }
+
+    /// The first difference, its real value in words, and how many more there are.
+    pub fn first(list: &[Drift]) -> Option<(&Drift, &str, String)> {
+        let first = list.first()?;
+        let observed = if first.observed.is_empty() { "nothing" } else { &first.observed };
+        let more = match list.len() {
+            1 => String::new(),
+            count => format!(" And {} more, see status.drift.", count - 1),
+        };
+        Some((first, observed, more))
+    }
+}
+
 /// The part of status that the engine itself reads and writes; every kind's status contains it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -1,7 +1,7 @@
 //! Which version of an object this process has just had from the API server itself, past every cache.
 //!
 //! Memory only, and only for kinds of the emergency lane: before they switch anything, the object must have been read afresh.
-//! A compare-and-swap that was won is such a reading.
+//! A compare-and-swap that was won is such a reading, and so is a watch event a moment after the creation that it tells of.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -22,6 +22,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Tells the accounts which Secret changed, for as long as the operator leads.
 pub async fn watch(world: &World) {
     let mut seen = Seen::default();
+    let mut told = false;
     loop {
         let api: Api<PartialObjectMeta<Secret>> =
             Api::namespaced(world.kube.clone(), &world.settings.namespace);
@@ -30,14 +31,16 @@ pub async fn watch(world: &World) {
         while failures < FAILURES_MAX {
             match events.next().await {
                 Some(Ok(event)) => {
-                    failures = 0;
+                    (failures, told) = (0, false);
                     seen.take(event).iter().for_each(|name| world.accounts.secret_changed(name));
                 }
                 Some(Err(error)) => {
                     failures += 1;
-                    tracing::warn!(
-                        "Secrets are not watched, so a changed one is noticed with the next look only: {error}"
-                    );
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::warn!(
+                            "Secrets are not watched, so a changed one is noticed with the next look only: {error}"
+                        );
+                    }
                 }
                 None => break,
             }

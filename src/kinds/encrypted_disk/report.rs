@@ -44,7 +44,7 @@ pub fn report(
         status.size_gib = Some(disk.size_gib);
         status.drift = drifts(wanted, observed, disk);
         facts.push(encrypted(disk, observed));
-        facts.extend(status.drift.first().map(drifted));
+        facts.extend(drifted(&status.drift));
     }
     remember_places(&mut status, wanted, observed, decision);
     Report { status, facts, message: words::message(wanted, observed, decision) }
@@ -121,13 +121,10 @@ fn waiting_phase(reason: Reason) -> DiskPhase {
 
 /// What differs from the object and is not mended by itself.
 fn drifts(wanted: &Wanted, observed: &Observed, disk: &Disk) -> Vec<Drift> {
-    let drift = |path: &str, desired: &str, observed: &str| Drift {
-        path: path.to_owned(),
-        desired: desired.to_owned(),
-        observed: observed.chars().take(256).collect(),
+    let drift = |path: &str, desired: &str, observed: &str| {
+        Drift::of((path.to_owned(), desired.to_owned(), observed.to_owned()))
     };
-    let mut list: Vec<_> =
-        disk.drift.iter().map(|(path, desired, observed)| drift(path, desired, observed)).collect();
+    let mut list: Vec<_> = disk.drift.iter().cloned().map(Drift::of).collect();
     if let (Some(now), Some(pinned)) = (&observed.repointed, observed.key.id()) {
         list.push(drift("spec.key.alias", pinned, now));
     }
@@ -158,18 +155,17 @@ fn encrypted(disk: &Disk, observed: &Observed) -> Fact {
     Fact { name: "Encrypted", truth, reason, message }
 }
 
-fn drifted(drift: &Drift) -> Fact {
-    let Drift { path, desired, observed } = drift;
-    let observed = if observed.is_empty() { "nothing" } else { observed };
+fn drifted(drift: &[Drift]) -> Option<Fact> {
+    let (Drift { path, desired, .. }, observed, more) = Drift::first(drift)?;
     let message = match path.as_str() {
         "spec.key.alias" => format!(
             "The alias names {observed} now; the disk stays under {desired}, because a disk cannot change its key. \
-             Create a new object to have a disk under the other key."
+             Create a new object to have a disk under the other key.{more}"
         ),
         "spec.attachment" => {
-            format!("The disk should be attached to {desired}, but is attached to {observed}.")
+            format!("The disk should be attached to {desired}, but is attached to {observed}.{more}")
         }
-        _ => format!("{path} asks for {desired}, but the disk has {observed}."),
+        _ => format!("{path} asks for {desired}, but the disk has {observed}.{more}"),
     };
-    Fact { name: "Drifted", truth: Truth::True, reason: Reason::ImmutableFieldChanged, message }
+    Some(Fact { name: "Drifted", truth: Truth::True, reason: Reason::ImmutableFieldChanged, message })
 }

@@ -113,19 +113,11 @@ fn drifts(observed: &Observed, copy: &Copy) -> Vec<Drift> {
         (Some(now), Some(pinned)) => Some(("spec.key.alias".to_owned(), pinned.to_owned(), now.clone())),
         _ => None,
     };
-    let cut = |text: String| text.chars().take(256).collect::<String>();
-    let entry =
-        |(path, desired, observed)| Drift { path: cut(path), desired: cut(desired), observed: cut(observed) };
-    alias.into_iter().chain(copy.drift.iter().cloned()).map(entry).collect()
+    alias.into_iter().chain(copy.drift.iter().cloned()).map(Drift::of).collect()
 }
 
 fn drifted(drift: &[Drift]) -> Option<Fact> {
-    let Drift { path, desired, observed } = drift.first()?;
-    let observed = if observed.is_empty() { "nothing" } else { observed };
-    let more = match drift.len() {
-        1 => String::new(),
-        count => format!(" And {} more, see status.drift.", count - 1),
-    };
+    let (Drift { path, desired, .. }, observed, more) = Drift::first(drift)?;
     let message = match path.as_str() {
         "spec.key.alias" => format!(
             "The alias names {observed} now; the image stays under {desired}, because an image cannot change its key. \

@@ -93,10 +93,7 @@ fn describe(status: &mut EncryptedInstanceStatus, instance: &Instance, observed:
     let plain =
         plain.map(|disk| (format!("disks[{}].encrypted", disk.id), "true".to_owned(), "false".to_owned()));
     let all = plain.chain(instance.drift.iter().cloned()).chain(observed.repointed.iter().cloned());
-    let cut = |text: String| text.chars().take(256).collect::<String>();
-    let entry =
-        |(path, desired, observed)| Drift { path: cut(path), desired: cut(desired), observed: cut(observed) };
-    status.drift = all.take(32).map(entry).collect();
+    status.drift = all.take(32).map(Drift::of).collect();
 }
 
 fn disk(disk: &Disk) -> DiskStatus {
@@ -166,12 +163,7 @@ fn encrypted(instance: &Instance, observed: &Observed) -> Option<Fact> {
 }
 
 fn drifted(drift: &[Drift]) -> Option<Fact> {
-    let Drift { path, desired, observed } = drift.first()?;
-    let observed = if observed.is_empty() { "nothing" } else { observed };
-    let more = match drift.len() {
-        1 => String::new(),
-        count => format!(" And {} more, see status.drift.", count - 1),
-    };
+    let (Drift { path, desired, .. }, observed, more) = Drift::first(drift)?;
     Some(Fact {
         name: "Drifted",
         truth: Truth::True,
