@@ -1,6 +1,7 @@
 //! How long a key lives after its revocation was accepted: real sockets, real operator processes, and a bare oracle beside them.
 //!
-//! The oracle is one watch and one signed call on a warm connection, in the same run and interleaved with the operator. What is
+//! The oracle is one watch and one signed call on a warm connection, in the same run and interleaved with the operator. It watches
+//! objects with the schema and the content of revocations, in a group of its own, so that the operator stays out of it. What is
 //! measured is the time from the accepted POST to the arrival of DisableKey, both by the clock of the servers' process: with the
 //! end declared (`restoreTo: Enabled`), which needs the oracle's calls and no more, and with the prior state recorded first, which
 //! needs a reading of the key and a write of status before the cut.
@@ -10,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -19,15 +21,17 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use ecskms::alibaba::{self, Cloud, Credentials, Source};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-/// The key of the operator's revocations.
-const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+/// The operator's revocations take turns with so many keys, so that what still comes from one does not meet the next.
+const KEYS: usize = 40;
 /// The key of the oracle.
 const ORACLE_KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7c9";
+/// The group of the objects that only the oracle watches.
+const ORACLE_GROUP: &str = "oracle.test";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// When what was accepted, when which key was to be disabled, and what came first of every other step.
@@ -72,12 +76,24 @@ impl Times {
     }
 }
 
+/// A process that does not outlive the measurement.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Both servers on sockets, on threads of their own.
 struct Servers {
     times: Arc<Times>,
     kube: Client,
     cloud: String,
     folder: std::path::PathBuf,
+    /// How many revocations there were.
+    turns: AtomicUsize,
 }
 
 fn number(name: &str, default: usize) -> usize {
@@ -138,9 +154,9 @@ impl Servers {
                 if action == Some("DisableKey") {
                     clock.first("4 DisableKey arrives");
                     let at = Instant::now();
-                    let query = request.uri().query().unwrap_or_default().to_owned();
-                    let key = if query.contains(ORACLE_KEY) { ORACLE_KEY } else { KEY };
-                    clock.arrived.lock().expect("nobody panicked").push((key.to_owned(), at));
+                    let query = request.uri().query().unwrap_or_default().split('&');
+                    let key = query.filter_map(|part| part.strip_prefix("KeyId=")).collect();
+                    clock.arrived.lock().expect("nobody panicked").push((key, at));
                 }
                 next.run(request).await
             }
@@ -153,17 +169,24 @@ impl Servers {
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
         std::fs::write(folder.join("kubeconfig"), kubeconfig.to_string()).expect("a file");
         let kube = Client::try_from(kube::Config::new(api.parse().expect("a URL"))).expect("a client");
-        let crds: Api<
-            k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-        > = Api::all(kube.clone());
-        for crd in ecskms::manifests::crds() {
+        let crds: Api<CustomResourceDefinition> = Api::all(kube.clone());
+        for crd in ecskms::manifests::crds().into_iter().chain([oracle_crd()]) {
             crds.create(&PostParams::default(), &crd).await.expect("the CRD is accepted");
         }
-        let servers = Servers { times, kube, cloud, folder };
+        let servers = Servers { times, kube, cloud, folder, turns: AtomicUsize::new(0) };
         servers
             .order("PUT", "settings", json!({"kmsReadsPerSecond": 1000, "kmsWritesPerSecond": 1000}))
             .await;
+        for number in 0..KEYS {
+            servers.set_key("create", &key(number)).await;
+        }
         servers
+    }
+
+    /// Makes a key, or gives one back, behind the operator's back.
+    async fn set_key(&self, verb: &str, id: &str) {
+        let order = json!({"do": verb, "kind": "key", "id": id, "region": "cn-hangzhou", "fields": {"state": "Enabled"}});
+        self.order("POST", "resources", order).await;
     }
 
     async fn order(&self, method: &str, path: &str, body: Value) -> Value {
@@ -173,9 +196,9 @@ impl Servers {
         request.send().await.expect("an answer").json().await.expect("JSON")
     }
 
-    fn operator(&self, name: &str) -> Child {
+    fn operator(&self, name: &str) -> Process {
         let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).expect("a file");
-        Command::new(env!("CARGO_BIN_EXE_ecskms"))
+        let process = Command::new(env!("CARGO_BIN_EXE_ecskms"))
             .args(["run", "--leader-elect", "--region", "cn-hangzhou", "--cloud-endpoint", &self.cloud])
             .args(["--metrics-addr", "127.0.0.1:0", "--health-addr", "127.0.0.1:0", "--identity", name])
             .args(["--lease-namespace", "default", "--log", "warn,ecskms=info"])
@@ -185,18 +208,12 @@ impl Servers {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .spawn()
-            .expect("the program starts")
+            .spawn();
+        Process(process.expect("the program starts"))
     }
 
     fn objects(&self, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource {
-            group: "ecskms.dev".into(),
-            version: "v1alpha1".into(),
-            api_version: "ecskms.dev/v1alpha1".into(),
-            kind: kind.into(),
-            plural: format!("{}s", kind.to_lowercase()),
-        };
+        let resource = resource("ecskms.dev", kind);
         match kind {
             "KeyRevocation" => Api::all_with(self.kube.clone(), &resource),
             _ => Api::namespaced_with(self.kube.clone(), "default", &resource),
@@ -240,12 +257,12 @@ impl Servers {
     }
 
     async fn operator_once(&self, name: &str, restore_to: &str) -> f64 {
+        let key = key(self.turns.fetch_add(1, Ordering::Relaxed) % KEYS);
+        self.set_key("set", &key).await;
         self.times.forget();
-        let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": {"name": name},
-            "spec": {"region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked",
-                "restoreTo": restore_to, "reason": "a measured rehearsal", "requestedBy": "alice"}});
+        let body = revocation("ecskms.dev", name, &key, restore_to);
         self.create("/apis/ecskms.dev/v1alpha1/keyrevocations", name, &body).await;
-        let took = self.measured(KEY, name).await;
+        let took = self.measured(&key, name).await;
         if restore_to == "Recorded" {
             self.times.trace(name);
         }
@@ -253,7 +270,7 @@ impl Servers {
         took
     }
 
-    /// Lets the record go and gives the key back behind the operator's back.
+    /// Lets the record go, and the operator come to rest.
     async fn clean(&self, name: &str) {
         let api = self.objects("KeyRevocation");
         let begun = Instant::now();
@@ -265,66 +282,26 @@ impl Servers {
             assert!(begun.elapsed() < LIMIT, "{name} does not go");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // Twice: a replica that looked before the record went may cut the key once more, and then the next cut needs no call.
-        for _ in 0..2 {
-            let fields = json!({"state": "Enabled"});
-            let order =
-                json!({"do": "set", "kind": "key", "id": KEY, "region": "cn-hangzhou", "fields": fields});
-            self.order("POST", "resources", order).await;
-            tokio::time::sleep(Duration::from_millis(150)).await;
-        }
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
 
     async fn oracle_once(&self, name: &str) -> f64 {
         self.times.forget();
-        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
-        self.create("/api/v1/namespaces/default/configmaps", name, &body).await;
+        let body = revocation(ORACLE_GROUP, name, ORACLE_KEY, "Enabled");
+        self.create(&format!("/apis/{ORACLE_GROUP}/v1alpha1/keyrevocations"), name, &body).await;
         self.measured(ORACLE_KEY, name).await
     }
 
-    /// A bare watch, and one signed call on a connection that is kept warm.
-    fn oracle(&self) {
-        let settings = alibaba::Settings {
-            endpoint_override: Some(self.cloud.clone()),
-            urgent: true,
-            ..alibaba::Settings::default()
-        };
-        let credentials = Credentials::new(sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET, None);
-        let kubeconfig = self.folder.join("kubeconfig");
-        std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let cloud = Cloud::new(settings, Source::Static(credentials)).expect("good settings");
-                let text = std::fs::read_to_string(kubeconfig).expect("a file");
-                let config = kube::config::Kubeconfig::from_yaml(&text).expect("a kubeconfig");
-                let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
-                let kube = Client::try_from(config.expect("a config")).expect("a client");
-                let api: Api<ConfigMap> = Api::namespaced(kube, "default");
-                let mut version = "0".to_owned();
-                loop {
-                    let params = WatchParams::default().timeout(250);
-                    let mut events = api.watch(&params, &version).await.expect("a watch").boxed();
-                    loop {
-                        let warm = tokio::time::sleep(Duration::from_secs(5));
-                        tokio::select! {
-                            event = events.next() => match event {
-                                Some(Ok(WatchEvent::Added(object))) => {
-                                    version = object.metadata.resource_version.clone().unwrap_or_default();
-                                    let name = object.metadata.name.unwrap_or_default();
-                                    if name.starts_with("oracle-") {
-                                        cloud.disable_key("cn-hangzhou", ORACLE_KEY).await.expect("accepted");
-                                    }
-                                }
-                                Some(_) => {}
-                                None => break,
-                            },
-                            () = warm => cloud.keep_warm("cn-hangzhou").await.expect("an answer"),
-                        }
-                    }
-                }
-            });
-        });
+    /// The oracle, a process as the operator is: this program with only [`oracle_alone`] to run.
+    fn oracle(&self) -> Process {
+        let process = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--ignored", "--exact", "oracle_alone"])
+            .env("ECSKMS_ORACLE_CLOUD", &self.cloud)
+            .env("KUBECONFIG", self.folder.join("kubeconfig"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        Process(process.expect("the program starts"))
     }
 
     /// Who leads now.
@@ -342,6 +319,67 @@ impl Servers {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// A bare watch, and one signed call on a connection that is kept warm. Runs until it is killed.
+#[tokio::test]
+#[ignore = "the other side of the measurement, which starts it"]
+async fn oracle_alone() {
+    let endpoint = std::env::var("ECSKMS_ORACLE_CLOUD").expect("the measurement says where the cloud is");
+    let settings =
+        alibaba::Settings { endpoint_override: Some(endpoint), urgent: true, ..alibaba::Settings::default() };
+    let credentials = Credentials::new(sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET, None);
+    let cloud = Cloud::new(settings, Source::Static(credentials)).expect("good settings");
+    let kube = Client::try_default().await.expect("a client");
+    let api: Api<DynamicObject> = Api::all_with(kube, &resource(ORACLE_GROUP, "KeyRevocation"));
+    let mut version = "0".to_owned();
+    loop {
+        let params = WatchParams::default().timeout(250);
+        let mut events = api.watch(&params, &version).await.expect("a watch").boxed();
+        loop {
+            let warm = tokio::time::sleep(Duration::from_secs(5));
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(WatchEvent::Added(object))) => {
+                        version = object.metadata.resource_version.clone().unwrap_or_default();
+                        cloud.disable_key("cn-hangzhou", ORACLE_KEY).await.expect("accepted");
+                    }
+                    Some(_) => {}
+                    None => break,
+                },
+                () = warm => cloud.keep_warm("cn-hangzhou").await.expect("an answer"),
+            }
+        }
+    }
+}
+
+fn key(number: usize) -> String {
+    format!("key-hzz65f0a1b2c3d4e5f6{number:04}")
+}
+
+fn resource(group: &str, kind: &str) -> ApiResource {
+    ApiResource {
+        group: group.into(),
+        version: "v1alpha1".into(),
+        api_version: format!("{group}/v1alpha1"),
+        kind: kind.into(),
+        plural: format!("{}s", kind.to_lowercase()),
+    }
+}
+
+fn revocation(group: &str, name: &str, key: &str, restore_to: &str) -> Value {
+    json!({"apiVersion": format!("{group}/v1alpha1"), "kind": "KeyRevocation", "metadata": {"name": name},
+        "spec": {"region": "cn-hangzhou", "keyId": key, "desiredState": "Revoked",
+            "restoreTo": restore_to, "reason": "a measured rehearsal", "requestedBy": "alice"}})
+}
+
+/// The CRD of revocations in a group that the operator does not know.
+fn oracle_crd() -> CustomResourceDefinition {
+    let mut crds = ecskms::manifests::crds().into_iter();
+    let mut crd = crds.find(|crd| crd.spec.names.kind == "KeyRevocation").expect("revocations have a CRD");
+    crd.spec.group = ORACLE_GROUP.to_owned();
+    crd.metadata.name = Some(format!("keyrevocations.{ORACLE_GROUP}"));
+    crd
 }
 
 fn quantile(sorted: &[f64], share: f64) -> f64 {
@@ -371,7 +409,7 @@ async fn others(servers: &Servers, count: usize) {
 async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows_it() {
     let runs = number("ECSKMS_LATENCY_RUNS", 10);
     let servers = Servers::start().await;
-    servers.oracle();
+    let _oracle = servers.oracle();
     let mut replicas = vec![("replica-0".to_owned(), servers.operator("replica-0"))];
     servers.leader().await;
     replicas.push(("replica-1".to_owned(), servers.operator("replica-1")));
@@ -394,9 +432,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
     while headless.len() < runs {
         let leader = servers.leader().await;
         let index = replicas.iter().position(|(name, _)| *name == leader).expect("one of ours leads");
-        let (_, mut process) = replicas.remove(index);
-        process.kill().expect("it runs");
-        process.wait().expect("it ends");
+        drop(replicas.remove(index));
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(9) && headless.len() < runs {
             servers.both(&format!("headless-{}", headless.len()), &mut headless, &mut recorded).await;
@@ -418,10 +454,7 @@ async fn a_revocation_is_as_fast_as_a_watch_and_its_calls_and_nothing_else_slows
     }
     let loaded = tell("others backlogged, ECS throttles, declared", loaded);
     let loaded_recorded = tell("others backlogged, ECS throttles, recorded first", recorded);
-    for (_, mut process) in replicas {
-        process.kill().expect("it runs");
-        process.wait().expect("it ends");
-    }
+    drop(replicas);
     for (title, idle, loaded, headless) in [
         ("declared", idle, loaded, headless),
         ("recorded first", idle_recorded, loaded_recorded, headless_recorded),
