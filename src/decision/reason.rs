@@ -189,6 +189,8 @@ reasons! {
     RevocationReverted => Outside,
     /// The recorded state can be reached only by steps that the operator never takes, such as a deletion.
     PriorStateUnreachable => Outside,
+    /// Somebody switched the key after it had been given back, and the operator leaves it so.
+    SwitchedSinceRestored => Outside,
     /// Instances that the revocation had stopped refuse to start.
     InstancesNotStarted => Outside,
     /// The journal in status was changed by somebody else than the operator.

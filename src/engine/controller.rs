@@ -209,6 +209,11 @@ impl<K: Kind> Context<K> {
         Outcome::Gone
     }
 
+    /// Faults in a row so far.
+    pub(super) fn failures(&self, uid: &str) -> u32 {
+        lock(&self.failures).get(uid).copied().unwrap_or_default()
+    }
+
     /// Faults in a row, this one included; anything else starts anew.
     pub(super) fn count_failure(&self, uid: &str, outcome: &Outcome) -> u32 {
         let mut failures = lock(&self.failures);

@@ -44,6 +44,11 @@ pub const EMERGENCY_RETRY: Duration = Duration::from_millis(400);
 /// Faults in a row after which the emergency lane takes it for an outage and asks less often.
 const OUTAGE: u32 = 50;
 
+/// True if so many faults in a row are an outage in the emergency lane.
+pub fn is_outage(failures: u32) -> bool {
+    failures > OUTAGE
+}
+
 /// The table. `failures` counts the transient faults in a row, this one included.
 pub fn pace(lane: Lane, outcome: &Outcome, failures: u32) -> Pace {
     match lane {
@@ -65,7 +70,7 @@ fn emergency(outcome: &Outcome, failures: u32) -> Pace {
         Outcome::Blocked(_) => seconds(5),
         Outcome::Fault(fault) => match fault.class {
             FaultClass::Denied | FaultClass::Refused => seconds(5),
-            _ if failures > OUTAGE => seconds(2),
+            _ if is_outage(failures) => seconds(2),
             _ => Pace::After(EMERGENCY_RETRY),
         },
     }

@@ -12,11 +12,13 @@ use tracing::Instrument;
 
 use super::conditions::{Standing, conditions, standing_facts};
 use super::controller::{Context, as_ecskms};
-use super::pace::{Outcome, Pace, pace};
+use super::pace::{Outcome, Pace, is_outage, pace};
 use crate::decision::reason::Mover;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Effect, Machine, Reason, Take, WaitPace};
-use crate::kind::{EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Obstacle, Owner, requested_at};
+use crate::kind::{
+    EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Lane, Obstacle, Owner, requested_at,
+};
 use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
 
 /// How many steps one pass may take before it must give way; a kind that needs more is going in circles.
@@ -288,8 +290,9 @@ async fn tell_obstacle<K: Kind>(object: &K, ctx: &Context<K>, obstacle: Obstacle
         _ => (Standing::blocked(obstacle.reason), Outcome::Blocked(obstacle.reason)),
     };
     let before = object.status().cloned().unwrap_or_default();
-    // An account that is only being looked at anew does not take Ready away from everything in it.
-    if standing.reconciling && is_ready(before.shared()) {
+    // An account that is only being looked at anew does not take Ready away from everything in it. In the emergency lane Ready says
+    // that the key is watched over, which it is not.
+    if K::LANE == Lane::Ordinary && standing.reconciling && is_ready(before.shared()) {
         return Ok(outcome);
     }
     let kept: Vec<_> = standing_facts(&before.shared().conditions).cloned().collect();
@@ -330,7 +333,12 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
         reason: fault.reason.as_str().to_owned(),
         generation: generation.unwrap_or_default(),
     };
-    if is_old_news(status.shared(), &standing, &error, &sentence(&fault.message)) {
+    let failures = ctx.failures(object.meta().uid.as_deref().unwrap_or_default());
+    let shown = status.shared();
+    // Whoever revokes must know soon that it cannot be looked at; and what was just asked for cannot be Ready.
+    let pressing =
+        K::LANE == Lane::Emergency && (is_outage(failures) || shown.observed_generation != generation);
+    if is_old_news(shown, &standing, &error, &sentence(&fault.message)) && !(pressing && is_ready(shown)) {
         return Outcome::Fault(fault);
     }
     let now = ctx.world.clock.now();

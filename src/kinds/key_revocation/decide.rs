@@ -98,7 +98,7 @@ pub struct Observed {
     pub key: KeyCheck,
     /// What status recorded before the first change.
     pub prior: Option<Switch>,
-    /// An earlier revocation that had changed the key already: its name, the switch and the word that it recorded.
+    /// An earlier revocation of the same whose record is the true one: its name, the switch and the word that it recorded.
     pub inherited: Option<(String, Switch, String)>,
     /// How far status says that it has come.
     pub stage: Stage,
@@ -116,9 +116,11 @@ pub struct Observed {
     pub starts: Starts,
     /// The name of another live revocation that holds the same switch.
     pub holder: Option<String>,
+    /// True while another revocation of the same switch has not given it back yet: until then it must see what is recorded here.
+    pub unfinished: bool,
     /// True once a drill has run its time.
     pub drill_over: bool,
-    /// True once no cut that another process began before the restoration can still arrive.
+    /// True once no cut that another process began before the restoration can still arrive. Stays true.
     pub aged: bool,
     /// True once the record is closed: the prior state was seen to stand after that.
     pub closed: bool,
@@ -451,10 +453,18 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.holder.is_some() {
         return Decision::wait_patient(Reason::OverlappingRevocation);
     }
+    if observed.inherited.is_some() {
+        // Another one's record was first, and counts for both.
+        return Decision::Do(RevocationEffect::BeginRestore);
+    }
     if observed.switch != prior {
         return match promise::way_back(prior, observed.switch) {
             Err(reason) => Decision::Blocked(reason),
-            // Also when a late cut is found after the restoration: the minute of looking back then begins anew.
+            // Nothing of this revocation can arrive any more, so it is somebody else who switched, perhaps in the next emergency.
+            Ok(_) if observed.stage == Stage::Restored && observed.aged => {
+                Decision::Blocked(Reason::SwitchedSinceRestored)
+            }
+            // Also when a late cut is found after the restoration.
             Ok(_) if observed.stage != Stage::Restoring => Decision::Do(RevocationEffect::BeginRestore),
             Ok(on) => Decision::Do(RevocationEffect::Return { on }),
         };

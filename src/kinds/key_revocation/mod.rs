@@ -200,12 +200,14 @@ pub fn is_live(object: &KeyRevocation) -> bool {
 /// True if the object's cut may be under way although nothing is recorded.
 pub fn cuts_at_once(object: &KeyRevocation) -> bool {
     let leaving = object.metadata.deletion_timestamp.is_some();
-    !leaving && wanted(&object.spec).is_ok_and(|wanted| promise::cuts_at_once(&wanted))
+    !leaving && !was_held(object) && wanted(&object.spec).is_ok_and(|wanted| promise::cuts_at_once(&wanted))
 }
 
 /// True if a cut of the object may have come, or be on its way, although nothing is recorded. Also once its end was asked for.
 pub fn may_have_cut(object: &KeyRevocation) -> bool {
-    !was_never_revoked(object) && wanted(&object.spec).is_ok_and(|wanted| promise::needs_no_record(&wanted))
+    !was_never_revoked(object)
+        && !was_held(object)
+        && wanted(&object.spec).is_ok_and(|wanted| promise::needs_no_record(&wanted))
 }
 
 /// What the object goes back to, by its record or else by its own declaration: the word, and what of the role's policies it means.
@@ -216,6 +218,11 @@ pub fn goes_back_to(object: &KeyRevocation) -> Option<(String, Option<Vec<String
         // A declaration counts only where a cut may stand on it: what was held back, or never asked for, has nothing to restore.
         None => may_have_cut(object).then(|| promise::declared(lever(&object.spec))),
     }
+}
+
+/// True if status says that it was held back: then the record comes first, so that without one there was no cut.
+fn was_held(object: &KeyRevocation) -> bool {
+    object.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Held))
 }
 
 fn was_never_revoked(object: &KeyRevocation) -> bool {

@@ -59,6 +59,8 @@ pub struct Found {
     pub after_cut: bool,
     /// True if the owners of instances were asked what they want.
     pub wishes: bool,
+    /// How often the revocation had been taken back when it began.
+    pub reverts: u32,
     /// When it ended.
     pub at: Instant,
 }
@@ -74,11 +76,14 @@ pub struct Wish {
     pub after_cut: bool,
     /// True if it must say what the owners of instances want.
     pub wishes: bool,
+    /// How often the revocation has been taken back: what ran meanwhile is in no list from before.
+    pub reverts: u32,
 }
 
 impl Wish {
     fn accepts(&self, found: &Found) -> bool {
-        (found.after_cut || !self.after_cut) && (found.wishes || !self.wishes)
+        let of_this_cut = found.after_cut && found.reverts == self.reverts;
+        (of_this_cut || !self.after_cut) && (found.wishes || !self.wishes)
     }
 }
 
@@ -319,6 +324,7 @@ mod tests {
             patience: Duration::from_secs(10),
             after_cut: false,
             wishes: false,
+            reverts: 0,
         };
         let look = |wish| {
             let mut begun = false;
@@ -335,6 +341,7 @@ mod tests {
             probe: None,
             after_cut,
             wishes: false,
+            reverts: 0,
             at: Instant::now(),
         };
         notes.list("u-1", found(false));
@@ -344,5 +351,8 @@ mod tests {
         notes.list("u-1", found(true));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(look(wish), (done(), true), "the old one serves meanwhile");
+        notes.list("u-1", found(true));
+        let again = Wish { after_cut: true, reverts: 1, ..wish };
+        assert_ne!(look(again).0, done(), "what ran while the key was on is in no list from before");
     }
 }

@@ -14,10 +14,10 @@ use super::decide::{
     Desired, Goal, Inventory, KeyCheck, Lever, Observed, Running, Stage, Starts, Step, Switch, Wanted,
 };
 use super::inventory::{self, Question};
-use super::notes::{Found, Notes, Wish};
+use super::notes::{ACCEPTED, Found, Notes, Wish};
 use super::{act, journal, promise};
 use crate::alibaba::{Cloud, KeyState};
-use crate::kind::{Fault, World};
+use crate::kind::{Fault, FaultClass, World};
 
 /// How long after a restoration a cut that another process had begun before may still arrive.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ pub async fn observe(
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
         return Ok(observed);
     }
-    if observed.stage == Stage::Fresh && promise::cuts_at_once(wanted) && !notes.tried_cut(uid) {
+    if observed.stage == Stage::Fresh && super::cuts_at_once(object) && !notes.tried_cut(uid) {
         // The object says what it goes back to, and is the record of it: nothing is asked before the cut.
         return Ok(observed);
     }
@@ -51,8 +51,11 @@ pub async fn observe(
         // The record was won a moment after the switch was read to be on. Reading it again would only delay the cut, which does
         // no harm if somebody else has been faster.
         observed.switch = Switch::On;
-    } else {
-        look_at_switch(object, wanted, &world.cloud, &mut observed).await?;
+    } else if let Err(fault) = look_at_switch(object, wanted, &world.cloud, &mut observed).await {
+        if !goes_on_unseen(wanted, &observed, &fault) {
+            return Err(fault);
+        }
+        (observed.switch, observed.word) = (Switch::Unknown, "Unknown".to_owned());
     }
     let saw_on = observed.stage == Stage::Fresh && observed.switch == Switch::On;
     notes.saw_on(uid, saw_on.then_some(began));
@@ -130,6 +133,7 @@ fn remembered(
         unasked: 0,
         starts: Starts::None,
         holder: None,
+        unfinished: false,
         drill_over: drill.is_some_and(|drill| passed(&status.timings.revoked_at, drill)),
         aged: passed(&status.timings.restored_at, SETTLE),
         closed: status.timings.closed_at.is_some(),
@@ -162,17 +166,22 @@ pub fn named_key(object: &KeyRevocation) -> Option<&str> {
 fn stage(status: &KeyRevocationStatus) -> Stage {
     match (status.prior_state.is_some(), status.timings.restored_at.is_some(), status.phase) {
         (false, ..) => Stage::Fresh,
+        // Also once more, where a late cut came after the first time.
+        (true, _, Some(Phase::Restoring)) => Stage::Restoring,
         (true, true, _) => Stage::Restored,
-        (true, false, Some(Phase::Restoring)) => Stage::Restoring,
         (true, false, Some(Phase::Revoked | Phase::Contained)) => Stage::Cut,
         (true, false, _) => Stage::Cutting,
     }
 }
 
-/// The object's creation, if it was created as a request that nobody saw in time; else the moment of the first look.
+/// The object's creation, if it was created as a request that nobody saw in time; else the moment of the first look. A plan asks
+/// for nothing yet.
 fn asked_at(object: &KeyRevocation, notes: &Notes, uid: &str, now: jiff::Timestamp) -> jiff::Timestamp {
     /// A creation's time has seconds only; what is seen within this time is told by the more exact clock.
     const SLACK_SECONDS: i64 = 2;
+    if object.spec.desired_state == super::api::DesiredState::Planned {
+        return now;
+    }
     let seen = notes.asked_at(uid, now);
     let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0);
     match created {
@@ -186,6 +195,22 @@ fn asked_at(object: &KeyRevocation, notes: &Notes, uid: &str, now: jiff::Timesta
     }
 }
 
+/// True if the next step is right whatever the look would have shown: the record of a cut that was accepted, and the return to what
+/// is recorded where looking is not allowed. What cannot be looked at is never called revoked or restored.
+fn goes_on_unseen(wanted: &Wanted, observed: &Observed, fault: &Fault) -> bool {
+    let accepted = |actions: [&str; 2]| {
+        observed.deeds.iter().any(|deed| actions.contains(&deed.action) && deed.result == ACCEPTED)
+    };
+    match (promise::goal(wanted, observed), observed.stage) {
+        (Goal::Revoked, Stage::Fresh) => wanted.declared && accepted(promise::CUTS),
+        (Goal::Restored, Stage::Cutting | Stage::Cut) => fault.class == FaultClass::Denied,
+        (Goal::Restored, Stage::Restoring) => {
+            fault.class == FaultClass::Denied && !accepted(promise::RETURNS)
+        }
+        _ => false,
+    }
+}
+
 async fn look_at_switch(
     object: &KeyRevocation,
     wanted: &Wanted,
@@ -194,11 +219,17 @@ async fn look_at_switch(
 ) -> Result<(), Fault> {
     let spec = &object.spec;
     let found = match wanted.lever {
-        Lever::Key => cloud.key_now(&spec.region, &spec.key_id).await?,
+        Lever::Key => Some(cloud.key_now(&spec.region, &spec.key_id).await?),
         Lever::Role => {
-            let (key, policies) =
-                tokio::try_join!(cloud.key_now(&spec.region, &spec.key_id), cloud.ecs_role_policies())?;
-            let names = policies
+            // The key only names the incident: once something was done, or where it cannot be read, the grant alone counts.
+            let key = async {
+                match observed.stage {
+                    Stage::Fresh => cloud.key_now(&spec.region, &spec.key_id).await.ok(),
+                    _ => None,
+                }
+            };
+            let (key, policies) = tokio::join!(key, cloud.ecs_role_policies());
+            let names = policies?
                 .unwrap_or_default()
                 .iter()
                 .map(|policy| format!("{}/{}", policy.kind, policy.name))
@@ -208,17 +239,17 @@ async fn look_at_switch(
         }
     };
     observed.key = match &found {
-        None => KeyCheck::Missing,
-        Some(key) if key.is_service_key => KeyCheck::Service,
-        Some(_) => KeyCheck::Customer,
+        Some(None) => KeyCheck::Missing,
+        Some(Some(key)) if key.is_service_key => KeyCheck::Service,
+        Some(Some(_)) | None => KeyCheck::Customer,
     };
     (observed.switch, observed.word) = match (wanted.lever, &observed.policies, found) {
         (Lever::Role, Some(policies), _) => {
             let switch = grant(policies);
             (switch, if switch == Switch::On { "Attached" } else { "Detached" }.to_owned())
         }
-        (_, _, Some(key)) => (switch_of(&key.state), key.state.word().to_owned()),
-        (_, _, None) => (Switch::Missing, "Missing".to_owned()),
+        (_, _, Some(Some(key))) => (switch_of(&key.state), key.state.word().to_owned()),
+        _ => (Switch::Missing, "Missing".to_owned()),
     };
     Ok(())
 }
@@ -270,23 +301,27 @@ async fn look_at_others(
         })
         .filter(|other| is_recorded(other) || super::may_have_cut(other))
         .collect();
-    others.sort_by_key(|other| {
-        let prior = other.status.as_ref().and_then(|status| status.prior_state.as_ref());
-        prior.map(|prior| prior.captured_at.0)
-    });
+    others.sort_by_key(|other| (captured_at(other), other.metadata.uid.clone()));
     // Also one that is restored, as long as a late cut of it may have made the state that is seen here.
     let is_closed = |other: &KeyRevocation| {
         other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_some())
     };
     let first = others.iter().find(|other| !is_closed(other));
-    if capturing
-        && let Some(other) = first
-        && let Some((word, policies)) = super::goes_back_to(other)
-    {
-        let switch = switch_recorded(other, &word, policies.as_deref());
-        observed.inherited = Some((other.metadata.name.clone().unwrap_or_default(), switch, word));
-        if wanted.lever == Lever::Role {
-            observed.policies = policies;
+    if let Some(other) = first.filter(|_| capturing) {
+        inherit(object, other, observed);
+    }
+    if goal == Goal::Restored {
+        let done = |other: &KeyRevocation| {
+            other.status.as_ref().is_some_and(|status| stage(status) == Stage::Restored)
+        };
+        observed.unfinished = others.iter().any(|other| !done(other));
+        let own = (captured_at(object), uid);
+        let before = |other: &&KeyRevocation| {
+            let theirs = (captured_at(other), other.metadata.uid.as_deref().unwrap_or_default());
+            is_recorded(other) && !is_closed(other) && (own.0.is_none() || theirs < own)
+        };
+        if let Some(other) = others.iter().find(before) {
+            inherit(object, other, observed);
         }
     }
     let wants_it = |other: &&KeyRevocation| {
@@ -296,6 +331,25 @@ async fn look_at_others(
     let holder = others.iter().find(wants_it).and_then(|other| other.metadata.name.clone());
     observed.holder = holder;
     Ok(())
+}
+
+/// Takes what another revocation goes back to for what this one goes back to, if that differs from what is recorded here: two
+/// records of one switch that differ would each undo what the other gives back.
+fn inherit(object: &KeyRevocation, other: &KeyRevocation, observed: &mut Observed) {
+    let Some((word, policies)) = super::goes_back_to(other) else { return };
+    let switch = switch_recorded(other, &word, policies.as_deref());
+    if observed.prior == Some(switch) {
+        return;
+    }
+    observed.prior = observed.prior.map(|_| switch);
+    observed.inherited = Some((other.metadata.name.clone().unwrap_or_default(), switch, word));
+    if super::lever(&object.spec) == Lever::Role {
+        observed.policies = policies;
+    }
+}
+
+fn captured_at(object: &KeyRevocation) -> Option<jiff::Timestamp> {
+    Some(object.status.as_ref()?.prior_state.as_ref()?.captured_at.0)
 }
 
 fn is_recorded(object: &KeyRevocation) -> bool {
@@ -319,6 +373,7 @@ fn look_at_inventory(
 ) {
     let uid = object.metadata.uid.clone().unwrap_or_default();
     let after_cut = observed.stage == Stage::Cut;
+    let reverts = object.status.as_ref().map_or(0, |status| status.reverts);
     let complete = notes.latest(&uid).is_some_and(|blast| blast.complete());
     let stopping = wanted.running != Running::Leave
         && notes.latest(&uid).is_some_and(|blast| blast.still_readable().next().is_some());
@@ -333,6 +388,7 @@ fn look_at_inventory(
         patience: Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)),
         after_cut,
         wishes: wanted.running == Running::PerInstance,
+        reverts,
     };
     let (cloud, kube) = (world.cloud.clone(), world.kube.clone());
     let cluster = world.settings.cluster.clone();
@@ -353,7 +409,7 @@ fn look_at_inventory(
             let blast = std::sync::Arc::new(blast::join(facts));
             let probe = if after_cut { act::probe(&cloud, &question.region, &blast).await } else { None };
             let at = tokio::time::Instant::now();
-            notes.list(&owner, Found { blast, probe, after_cut, wishes: wish.wishes, at });
+            notes.list(&owner, Found { blast, probe, after_cut, wishes: wish.wishes, reverts, at });
         });
     };
     let (inventory, probe) = notes.inventory(&uid, wish, begin);

@@ -3,6 +3,11 @@
 use super::decide::{Desired, ECS_GRANT, Goal, Inventory, Lever, Observed, Running, Stage, Switch, Wanted};
 use crate::decision::Reason;
 
+/// The calls that switch off, as the journal names them.
+pub const CUTS: [&str; 2] = ["DisableKey", "DetachPolicyFromRole"];
+/// The calls that switch on.
+pub const RETURNS: [&str; 2] = ["EnableKey", "AttachPolicyToRole"];
+
 /// True while the observed state equals the one that is asked for.
 pub fn holds(desired: &Desired, observed: &Observed) -> bool {
     let Desired::Present(wanted) = desired else { return observed.farewell };

@@ -8,7 +8,8 @@ use super::api::{
 };
 use super::blast::Blast;
 use super::decide::{
-    Deed, Desired, Goal, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Wanted,
+    Deed, Desired, Goal, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Switch,
+    Wanted,
 };
 use super::{journal, promise};
 use crate::decision::Decision;
@@ -188,6 +189,10 @@ impl Pen<'_> {
                 let first = observed.deeds.first().map(|deed| self.at(deed.at));
                 self.status.timings.first_call_at = first.or_else(|| Some(self.now()));
                 self.status.phase = Some(Phase::Revoking);
+                if observed.switch == Switch::Unknown {
+                    // It may never be seen: then the accepted call is all that can be told.
+                    self.note_cut();
+                }
                 self.record_stops(wanted, observed);
             }
             Decision::Do(RevocationEffect::Reassert) => {
@@ -199,11 +204,10 @@ impl Pen<'_> {
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
-                if self.status.prior_state.is_none() {
+                if self.status.prior_state.is_none() || observed.inherited.is_some() {
                     self.record_prior(target, wanted, observed);
                 }
                 self.status.phase = Some(Phase::Restoring);
-                self.status.timings.restored_at = None;
                 let prior = self.status.prior_state.as_ref().map(|prior| prior.key_state.clone());
                 self.line("BeginRestore", target, None, &prior.unwrap_or_default());
             }
@@ -213,7 +217,11 @@ impl Pen<'_> {
 
     fn record_prior(&mut self, target: &str, wanted: &Wanted, observed: &Observed) {
         let prior = self.prior(wanted, observed);
-        let how = if wanted.declared { ", as declared" } else { "" };
+        let how = match &observed.inherited {
+            Some((name, ..)) => format!(", as {name} recorded first"),
+            None if wanted.declared => ", as declared".to_owned(),
+            None => String::new(),
+        };
         self.line("RecordPriorState", target, None, &format!("{}{how}", prior.key_state));
         self.status.prior_state = Some(prior);
     }
@@ -221,11 +229,11 @@ impl Pen<'_> {
     fn prior(&self, wanted: &Wanted, observed: &Observed) -> PriorState {
         let seen = observed.policies.clone().filter(|_| wanted.lever == Lever::Role);
         let (key_state, policies, inherited_from) = match &observed.inherited {
-            _ if wanted.declared => {
+            Some((name, _, word)) => (word.clone(), seen, Some(name.clone())),
+            None if wanted.declared => {
                 let (word, policies) = promise::declared(wanted.lever);
                 (word, policies, None)
             }
-            Some((name, _, word)) => (word.clone(), seen, Some(name.clone())),
             None => (observed.word.clone(), seen, None),
         };
         PriorState {
@@ -284,14 +292,17 @@ impl Pen<'_> {
             Goal::Revoked if observed.stage == Stage::Fresh => self.status.phase = Some(Phase::Held),
             Goal::Revoked if promise::rejected(observed.switch) => self.revoked(object, observed),
             Goal::Revoked => {}
+            Goal::Restored if observed.prior.is_none() => self.status.phase = Some(Phase::Held),
             Goal::Restored => {
                 if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
                     self.status.phase = Some(Phase::Restored);
-                    self.status.timings.restored_at = Some(self.now());
+                    // The first time counts: what a cut that was under way may still do ends a minute after it.
+                    self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
                     self.line("Restored", &object.spec.key_id, None, &observed.word);
                 }
                 if observed.stage == Stage::Restored
                     && observed.aged
+                    && !observed.unfinished
                     && observed.prior == Some(observed.switch)
                     && self.status.timings.closed_at.is_none()
                 {
@@ -309,18 +320,9 @@ impl Pen<'_> {
 
     fn revoked(&mut self, object: &KeyRevocation, observed: &Observed) {
         let target = object.spec.key_id.as_str();
-        let since = |status: &KeyRevocationStatus, at: &MicroTime| {
-            let begun = status.timings.requested_at.as_ref()?;
-            Some((at.0.as_millisecond() - begun.0.as_millisecond()).max(0))
-        };
+        self.note_cut();
         if self.status.timings.revoked_at.is_none() {
-            let accepted = self.status.journal.iter().rev().find(|entry| {
-                matches!(entry.action.as_str(), "DisableKey" | "DetachPolicyFromRole")
-                    && entry.result == "Accepted"
-            });
-            let at = accepted.map_or_else(|| self.now(), |entry| entry.time.clone());
-            self.status.timings.time_to_revoke_ms = since(&self.status, &at);
-            self.status.timings.revoked_at = Some(at);
+            self.note_revoked_at(self.now());
         }
         if self.status.phase == Some(Phase::Revoking) {
             self.line("Revoked", target, None, &observed.word);
@@ -329,10 +331,35 @@ impl Pen<'_> {
         self.status.phase = Some(if contained { Phase::Contained } else { Phase::Revoked });
         if contained && self.status.timings.contained_at.is_none() {
             let at = self.now();
-            self.status.timings.time_to_contain_ms = since(&self.status, &at);
+            self.status.timings.time_to_contain_ms = self.since_request(&at);
             self.status.timings.contained_at = Some(at);
             self.line("Contained", target, None, "no running instance holds a data key");
         }
+    }
+
+    /// The time of the accepted call is the time of the revocation.
+    fn note_cut(&mut self) {
+        let accepted = self
+            .status
+            .journal
+            .iter()
+            .rev()
+            .find(|entry| promise::CUTS.contains(&entry.action.as_str()) && entry.result == "Accepted");
+        if let Some(at) = accepted.map(|entry| entry.time.clone())
+            && self.status.timings.revoked_at.is_none()
+        {
+            self.note_revoked_at(at);
+        }
+    }
+
+    fn note_revoked_at(&mut self, at: MicroTime) {
+        self.status.timings.time_to_revoke_ms = self.since_request(&at);
+        self.status.timings.revoked_at = Some(at);
+    }
+
+    fn since_request(&self, at: &MicroTime) -> Option<i64> {
+        let begun = self.status.timings.requested_at.as_ref()?;
+        Some((at.0.as_millisecond() - begun.0.as_millisecond()).max(0))
     }
 
     /// The checks; a result that was seen before keeps its time.

@@ -119,11 +119,11 @@ fn observed() -> impl Strategy<Value = Observed> {
         Inventory::Late,
         Inventory::Done(Box::default()),
     ]);
-    let flags = proptest::array::uniform6(any::<bool>());
+    let flags = proptest::array::uniform8(any::<bool>());
     let holder = proptest::option::weighted(0.3, Just("other".to_owned()));
     (switch(), switch(), stage, key, (step(), step(), starts), inventory, flags, holder, 0..2usize).prop_map(
         |(switch, prior, stage, key, (evidence, stops, starts), inventory, flags, holder, unasked)| {
-            let [self_lockout, drill_over, aged, closed, published, farewell] = flags;
+            let [self_lockout, drill_over, aged, closed, published, farewell, unfinished, first] = flags;
             // Only before the beginning is there something that is done without a look.
             let asked = stage == Stage::Fresh || switch != Switch::Unasked;
             Observed {
@@ -133,7 +133,8 @@ fn observed() -> impl Strategy<Value = Observed> {
                 key,
                 // Whatever came after the beginning has a record of what stood before.
                 prior: (stage != Stage::Fresh).then_some(prior),
-                inherited: None,
+                inherited: (first && holder.is_some())
+                    .then(|| ("first".to_owned(), prior, "Enabled".to_owned())),
                 stage,
                 inventory,
                 self_lockout,
@@ -142,6 +143,7 @@ fn observed() -> impl Strategy<Value = Observed> {
                 unasked,
                 starts,
                 holder,
+                unfinished,
                 drill_over,
                 aged,
                 closed,

@@ -23,6 +23,7 @@ fn fresh() -> Observed {
         unasked: 0,
         starts: Starts::None,
         holder: None,
+        unfinished: false,
         drill_over: false,
         aged: false,
         closed: false,
@@ -249,10 +250,13 @@ fn instances_are_started_after_the_key_is_back() {
 }
 
 #[test]
-fn a_late_cut_is_undone_for_a_while_and_then_the_key_is_its_owners() {
+fn a_late_cut_is_undone_for_a_minute_and_then_what_others_do_stays() {
     let restored = || wanted(Goal::Restored);
     let late = || recorded(Stage::Restored, Switch::On, Switch::Off);
     check(restored(), late(), Decision::Do(RevocationEffect::BeginRestore));
+    let aged = || Observed { aged: true, ..late() };
+    check(restored(), aged(), Decision::Blocked(Reason::SwitchedSinceRestored));
+    check(restored(), Observed { switch: Switch::On, ..aged() }, Decision::Settled);
     check(restored(), Observed { closed: true, ..late() }, Decision::Settled);
 }
 

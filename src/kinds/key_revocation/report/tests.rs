@@ -36,6 +36,7 @@ fn observed(stage: Stage, switch: Switch) -> Observed {
         unasked: 0,
         starts: Starts::None,
         holder: None,
+        unfinished: false,
         drill_over: false,
         aged: false,
         closed: false,

@@ -81,15 +81,18 @@ pub fn facts(
     let mut facts = vec![planned(observed, status), approved(object, wanted)];
     if wanted.goal >= Goal::Revoked {
         facts.push(revoked(wanted, observed));
-        facts.push(contained_fact(observed, status));
-        facts.push(verified(status));
+        facts.push(contained_fact(wanted, observed, status));
+        facts.push(verified(wanted, observed, status));
     }
     if promise::goal(wanted, observed) == Goal::Restored {
         let done = promise::holds(&super::Desired::Present(wanted.clone()), observed);
         let (truth, reason) =
             if done { (Truth::True, Reason::Restored) } else { (Truth::False, Reason::Restoring) };
-        let prior = status.prior_state.as_ref().map_or("nothing", |prior| prior.key_state.as_str());
-        facts.push(fact("Restored", truth, reason, format!("Recorded before the revocation: {prior}.")));
+        let prior = status.prior_state.as_ref();
+        let word = prior.map_or("nothing", |prior| prior.key_state.as_str());
+        let first = prior.and_then(|prior| prior.inherited_from.as_ref());
+        let by = first.map_or(String::new(), |name| format!(" by KeyRevocation {name}, which was first"));
+        facts.push(fact("Restored", truth, reason, format!("Recorded before the revocation{by}: {word}.")));
     }
     facts.extend(warnings(status, observed));
     facts
@@ -137,6 +140,9 @@ fn approved(object: &KeyRevocation, wanted: &Wanted) -> Fact {
 }
 
 fn revoked(wanted: &Wanted, observed: &Observed) -> Fact {
+    if promise::goal(wanted, observed) == Goal::Restored && observed.stage == Stage::Restored {
+        return fact("Revoked", Truth::False, Reason::Restored, "The revocation was taken back.");
+    }
     let what = match wanted.lever {
         Lever::Key => "The key",
         Lever::Role => "ECS's grant",
@@ -159,9 +165,12 @@ fn revoked(wanted: &Wanted, observed: &Observed) -> Fact {
     }
 }
 
-fn contained_fact(observed: &Observed, status: &KeyRevocationStatus) -> Fact {
+fn contained_fact(wanted: &Wanted, observed: &Observed, status: &KeyRevocationStatus) -> Fact {
     let count = status.still_readable.as_ref().map_or(0, |readable| readable.count);
     match contained(observed) {
+        _ if promise::goal(wanted, observed) == Goal::Restored => {
+            fact("Contained", Truth::False, Reason::Restoring, "The key is given back.")
+        }
         _ if observed.stage < Stage::Cutting || !promise::rejected(observed.switch) => {
             fact("Contained", Truth::False, Reason::Revoking, "The key is not revoked.")
         }
@@ -183,7 +192,15 @@ fn contained_fact(observed: &Observed, status: &KeyRevocationStatus) -> Fact {
     }
 }
 
-fn verified(status: &KeyRevocationStatus) -> Fact {
+fn verified(wanted: &Wanted, observed: &Observed, status: &KeyRevocationStatus) -> Fact {
+    if promise::goal(wanted, observed) == Goal::Restored {
+        return fact(
+            "Verified",
+            Truth::False,
+            Reason::Restoring,
+            "The key is given back; status.verification says what was seen before.",
+        );
+    }
     let checks: Vec<_> =
         status.verification.iter().filter(|check| check.check != "EvidenceSnapshots").collect();
     let with = |result| checks.iter().find(|check| check.result == result);
@@ -360,6 +377,15 @@ fn blocked(
              deletion in KMS, and the recorded state is given back."
         ),
         Reason::KeyPendingImport => format!("Key {key} has no key material. Import it in KMS."),
+        Reason::SwitchedSinceRestored => {
+            let when =
+                status.timings.restored_at.as_ref().map_or("earlier".to_owned(), |at| format!("at {}", at.0));
+            format!(
+                "Key {key} was given back {when} and is {} now. Whoever did that since may have meant it, so it stays. If nobody \
+                 did, switch it in KMS; if it is meant, delete this object.",
+                observed.word
+            )
+        }
         Reason::PriorStateUnreachable => {
             let prior = status.prior_state.as_ref().map_or("unknown", |prior| prior.key_state.as_str());
             format!(
