@@ -107,6 +107,8 @@ pub struct Stage {
     cloud: Router,
     /// The test's own client: not numbered.
     pub client: Client,
+    /// One clock for all processes, those to come included.
+    clock: Clock,
 }
 
 /// One operator process.
@@ -153,7 +155,8 @@ impl Stage {
         let options = sim::cloud::Options { time_scale: 10.0, start_account: true, seed: 7 };
         let cloud = sim::cloud::Cloud::new(options).router();
         let client = client(api.clone(), Arc::default());
-        let stage = Stage { api, cloud, client };
+        let clock = Clock::Virtual { origin: jiff::Timestamp::now(), started: tokio::time::Instant::now() };
+        let stage = Stage { api, cloud, client, clock };
         let crds: Api<
             k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
         > = Api::all(stage.client.clone());
@@ -200,7 +203,6 @@ impl Stage {
         lanes: &[Lane],
     ) -> Process {
         let cluster = self.cluster().await;
-        let clock = Clock::Virtual { origin: jiff::Timestamp::now(), started: tokio::time::Instant::now() };
         let settings = Settings::standard(cluster, "ecskms-system".to_owned(), "test".to_owned());
         let revocations = Arc::<Revocations>::default();
         let (stop, stopped) = watch::channel(false);
@@ -214,7 +216,7 @@ impl Stage {
             let world = World {
                 kube: kube.clone(),
                 cloud,
-                clock,
+                clock: self.clock,
                 account: None,
                 accounts: kinds::accounts(),
                 claims: Arc::default(),
@@ -301,7 +303,11 @@ impl Stage {
     /// The object as it stands, or null.
     pub async fn get(&self, kind: &str, name: &str) -> Value {
         let found = self.objects(kind).get_opt(name).await.expect("the API answers");
-        found.map_or(Value::Null, |object| serde_json::to_value(object).expect("an object is JSON"))
+        found.map_or(Value::Null, |mut object| {
+            // Nothing reads it here, and whoever reads a failure need not either.
+            object.metadata.managed_fields = None;
+            serde_json::to_value(object).expect("an object is JSON")
+        })
     }
 
     /// Waits, at most `limit` of paused time, until `holds` of the object.

@@ -53,7 +53,7 @@ pub async fn observe(
         observed.switch = Switch::On;
     } else if let Err(fault) = look_at_switch(object, wanted, &world.cloud, &mut observed).await {
         if !goes_on_unseen(wanted, &observed, &fault) {
-            return Err(fault);
+            return Err(held_back(fault, wanted, &observed));
         }
         (observed.switch, observed.word) = (Switch::Unknown, "Unknown".to_owned());
     }
@@ -209,6 +209,15 @@ fn goes_on_unseen(wanted: &Wanted, observed: &Observed, fault: &Fault) -> bool {
         }
         _ => false,
     }
+}
+
+/// Says how to cut all the same, where only the reading of the key holds the cut back.
+fn held_back(fault: Fault, wanted: &Wanted, observed: &Observed) -> Fault {
+    if wanted.goal != Goal::Revoked || observed.stage != Stage::Fresh || wanted.declared {
+        return fault;
+    }
+    let hint = "Nothing is cut before the state to go back to is known; another KeyRevocation with restoreTo: Enabled does not wait for it.";
+    Fault { message: format!("{} {hint}", fault.message), ..fault }
 }
 
 async fn look_at_switch(

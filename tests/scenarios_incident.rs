@@ -1,0 +1,217 @@
+//! Revocations in incidents that do not go by the book: records that differ, restorations that nobody watched, machines that are
+//! started between two cuts, identities that may cut and not look.
+//!
+//! Goal: nobody fights, nothing is undone that somebody else did, and status says no more than what was seen.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+mod revocation;
+mod stage;
+use revocation::{
+    DB, calls, cloud_key, entries, phase, revocation, revoke, set_desired, set_key, verified, with,
+};
+use stage::{KEY, Stage, condition, message};
+
+/// Longer than an operator looks back after a restoration.
+const LOOK_BACK: Duration = Duration::from_secs(90);
+
+async fn deny(stage: &Stage, actions: &[&str]) {
+    let denied = |action: &&str| json!({"action": action, "status": 403, "code": "Forbidden.RAM"});
+    stage.order("PUT", "faults", actions.iter().map(denied).collect()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_records_that_differ_end_in_the_first_one_and_do_not_fight() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    set_key(&stage, "Disabled").await;
+    stage.apply(revocation("first", json!({}))).await;
+    revoke(&stage, "first").await;
+    stage.apply(revocation("second", json!({"restoreTo": "Enabled"}))).await;
+    let object = revoke(&stage, "second").await;
+    assert_eq!(object["status"]["priorState"]["keyState"], "Enabled", "by its own word");
+    set_desired(&stage, "first", "Restored").await;
+    set_desired(&stage, "second", "Restored").await;
+    let first = stage.until_reason("KeyRevocation", "first", "Restored").await;
+    let second = stage.until_reason("KeyRevocation", "second", "Restored").await;
+    let prior = &second["status"]["priorState"];
+    assert_eq!((&prior["keyState"], &prior["inheritedFrom"]), (&json!("Disabled"), &json!("first")));
+    let text = message(&second, "Restored");
+    assert!(text.contains("by KeyRevocation first, which was first: Disabled"), "{text}");
+    tokio::time::sleep(LOOK_BACK).await;
+    assert_eq!(
+        (cloud_key(&stage, KEY).await.as_str(), calls(&stage, "kms:EnableKey").await),
+        ("Disabled", 0)
+    );
+    for object in [first, second] {
+        verified(&object);
+        let name = object["metadata"]["name"].as_str().expect("a name");
+        let closed = stage.get("KeyRevocation", name).await;
+        assert!(closed["status"]["timings"]["closedAt"].is_string(), "{closed:#}");
+    }
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_do_while_nobody_looks_back_stays_and_is_told() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    revoke(&stage, "one").await;
+    set_desired(&stage, "one", "Restored").await;
+    stage.until_reason("KeyRevocation", "one", "Restored").await;
+    process.kill().await;
+    tokio::time::sleep(LOOK_BACK).await;
+    // The next emergency, from another hand.
+    set_key(&stage, "Disabled").await;
+    let process = stage.start().await;
+    let object = stage.until_reason("KeyRevocation", "one", "SwitchedSinceRestored").await;
+    let text = message(&object, "Ready");
+    assert!(text.contains("is Disabled now") && text.contains("delete this object"), "{text}");
+    tokio::time::sleep(LOOK_BACK).await;
+    assert_eq!(
+        (cloud_key(&stage, KEY).await.as_str(), calls(&stage, "kms:EnableKey").await),
+        ("Disabled", 1)
+    );
+    // Switched by hand to what was recorded, the record closes.
+    set_key(&stage, "Enabled").await;
+    stage.until_reason("KeyRevocation", "one", "Restored").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_plan_is_not_the_time_of_the_request() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(with(revocation("plan", json!({})), "desiredState", json!("Planned"))).await;
+    stage.until_reason("KeyRevocation", "plan", "Planned").await;
+    tokio::time::sleep(Duration::from_secs(7200)).await;
+    set_desired(&stage, "plan", "Revoked").await;
+    let object = revoke(&stage, "plan").await;
+    let took = object["status"]["timings"]["timeToRevokeMs"].as_i64().expect("a time");
+    assert!(took < 10_000, "{took} ms");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_started_between_two_cuts_is_not_contained() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"runningInstances": "ForceStop"}))).await;
+    let contained = |object: &Value| phase(object) == "Contained" && condition(object, "Ready").0 == "True";
+    stage.until("KeyRevocation", "one", Duration::from_secs(300), contained).await;
+    // Somebody enables the key and starts a machine before the operator looks again.
+    set_key(&stage, "Enabled").await;
+    let run = json!({"do": "set", "kind": "instance", "id": DB, "region": "cn-hangzhou", "fields": {"status": "Running"}});
+    stage.order("POST", "resources", run).await;
+    // No more stops get through, so it keeps running.
+    deny(&stage, &["StopInstances"]).await;
+    let reverted = |object: &Value| object["status"]["reverts"] == 1 && phase(object) != "Revoking";
+    let object = stage.until("KeyRevocation", "one", Duration::from_secs(60), reverted).await;
+    assert_ne!(condition(&object, "Contained").0, "True", "{object:#}");
+    let seen = |object: &Value| condition(object, "Contained") == ("False".into(), "StillReadable".into());
+    let object = stage.until("KeyRevocation", "one", Duration::from_secs(60), seen).await;
+    assert_eq!(object["status"]["stillReadable"]["count"], 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_cut_whose_key_may_not_be_read_is_written_down_and_given_back() {
+    let stage = Stage::new().await;
+    deny(&stage, &["DescribeKey"]).await;
+    let process = stage.start().await;
+    stage
+        .apply(revocation("drill", json!({"restoreTo": "Enabled", "drill": {"restoreAfterMinutes": 5}})))
+        .await;
+    let told = |object: &Value| {
+        entries(object, "journal").iter().any(|entry| entry["action"] == "RecordPriorState")
+            && condition(object, "Ready").0 == "False"
+    };
+    let object = stage.until("KeyRevocation", "drill", Duration::from_secs(30), told).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    assert_eq!(entries(&object, "journal")[0]["action"], "DisableKey");
+    assert!(object["status"]["timings"]["revokedAt"].is_string());
+    assert_ne!(condition(&object, "Revoked").0, "True", "nobody saw it: {object:#}");
+    assert!(message(&object, "Ready").contains("kms:DescribeKey"), "{}", message(&object, "Ready"));
+    verified(&object);
+    // The drill's end needs no look either; but it is not called restored.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+    let object = stage.get("KeyRevocation", "drill").await;
+    assert_ne!(condition(&object, "Restored").0, "True", "nobody saw it: {object:#}");
+    assert_eq!(calls(&stage, "kms:EnableKey").await, 1);
+    stage.order("DELETE", "faults", Value::Null).await;
+    verified(&stage.until_reason("KeyRevocation", "drill", "Restored").await);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorded_cut_whose_key_may_not_be_read_says_which_right_is_missing() {
+    let stage = Stage::new().await;
+    deny(&stage, &["DescribeKey"]).await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    let told = |object: &Value| condition(object, "Ready").0 == "False";
+    let object = stage.until("KeyRevocation", "one", Duration::from_secs(30), told).await;
+    let text = message(&object, "Ready");
+    assert!(text.contains("kms:DescribeKey") && text.contains("restoreTo: Enabled"), "{text}");
+    assert_eq!(calls(&stage, "kms:DisableKey").await, 0, "what it goes back to is not known");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_role_is_taken_and_given_back_though_the_key_cannot_be_read() {
+    let stage = Stage::new().await;
+    deny(&stage, &["DescribeKey"]).await;
+    let process = stage.start().await;
+    let role = json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}});
+    stage.apply(revocation("role", role)).await;
+    revoke(&stage, "role").await;
+    set_desired(&stage, "role", "Restored").await;
+    stage.until_reason("KeyRevocation", "role", "Restored").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_ends_where_the_key_is_not_looked_at_any_more() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    revoke(&stage, "one").await;
+    let throttled = json!([{"action": "DescribeKey", "status": 429, "code": "Rejected.Throttling"}]);
+    stage.order("PUT", "faults", throttled).await;
+    let blind = |object: &Value| condition(object, "Ready").0 != "True";
+    let object = stage.until("KeyRevocation", "one", Duration::from_secs(90), blind).await;
+    assert!(message(&object, "Ready").contains("DescribeKey"), "{}", message(&object, "Ready"));
+    stage.order("DELETE", "faults", Value::Null).await;
+    stage.until_reason("KeyRevocation", "one", "Revoked").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_cut_that_was_held_back_restores_nothing() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let held = revocation("held", json!({"restoreTo": "Enabled", "approvalsRequired": 1}));
+    stage.apply(held).await;
+    stage.until_reason("KeyRevocation", "held", "ApprovalMissing").await;
+    set_desired(&stage, "held", "Restored").await;
+    stage.until_reason("KeyRevocation", "held", "NothingToRestore").await;
+    // Its owner disables the key, and then a belated approval comes.
+    set_key(&stage, "Disabled").await;
+    let approval = json!({"spec": {"approvals": [{"approver": "bob", "time": "2026-01-01T00:00:00Z"}]}});
+    let api = stage.objects("KeyRevocation");
+    api.patch("held", &Default::default(), &kube::api::Patch::Merge(approval)).await.expect("accepted");
+    tokio::time::sleep(LOOK_BACK).await;
+    assert_eq!(
+        (cloud_key(&stage, KEY).await.as_str(), calls(&stage, "kms:EnableKey").await),
+        ("Disabled", 0)
+    );
+    // And another one takes nothing over from it.
+    stage.apply(revocation("other", json!({}))).await;
+    let object = revoke(&stage, "other").await;
+    assert_eq!(object["status"]["priorState"]["keyState"], "Disabled");
+    process.kill().await;
+}
