@@ -215,3 +215,25 @@ async fn a_declared_cut_that_was_held_back_restores_nothing() {
     assert_eq!(object["status"]["priorState"]["keyState"], "Disabled");
     process.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_dies_with_the_order_and_a_backlog_costs_no_second() {
+    let stage = Stage::new().await;
+    let leader = stage.start().await;
+    let standby = stage.start_standby().await;
+    stage.order("PUT", "settings", json!({"quotaDefault": 5})).await;
+    for number in 0..300 {
+        stage.apply(stage::disk(&format!("other-{number}"))).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let begun = tokio::time::Instant::now();
+    stage.apply(revocation("one", json!({}))).await;
+    leader.kill().await;
+    while cloud_key(&stage, KEY).await != "Disabled" {
+        assert!(begun.elapsed() < Duration::from_secs(1), "the key is still on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    verified(&revoke(&stage, "one").await);
+    assert!(standby.gate.log().iter().any(|mutation| mutation == "DisableKey"));
+    standby.kill().await;
+}
