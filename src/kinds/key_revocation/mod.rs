@@ -294,6 +294,13 @@ fn wanted(spec: &KeyRevocationSpec) -> Result<Wanted, Invalid> {
             "must be true for method DetachEcsRole, which hits every customer key in every region of the account",
         ));
     }
+    let by_list = spec.safety.max_affected_instances.is_some() || spec.safety.acknowledged_digest.is_some();
+    if spec.method == Method::DetachEcsRole && by_list {
+        return Err(Invalid::field(
+            "spec.safety",
+            "must have neither maxAffectedInstances nor acknowledgedDigest with method DetachEcsRole, which hits more than is listed",
+        ));
+    }
     let approvers: BTreeSet<&str> =
         spec.approvals.iter().map(|approval| approval.approver.as_str()).collect();
     let approvals = u32::try_from(approvers.len()).unwrap_or(u32::MAX);
