@@ -134,7 +134,7 @@ pub trait Kind:
 }
 
 /// What a kind waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// The lease, and its turn.
     Ordinary,

@@ -238,16 +238,92 @@ async fn nothing_is_called_in_a_suspended_account_and_its_objects_wait() {
     process.kill().await;
 }
 
+/// A revocation of the second account's key.
+fn revocation(name: &str, desired: &str, restore_to: &str) -> Value {
+    json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": { "name": name },
+        "spec": { "accountRef": { "name": "second" }, "region": "cn-hangzhou", "keyId": SECOND_KEY,
+            "desiredState": desired, "restoreTo": restore_to, "reason": "a leaked credential", "requestedBy": "alice" } })
+}
+
+/// How often the second account was asked whose it is.
+async fn identity_checks(stage: &Stage) -> usize {
+    second_calls(stage).await.iter().filter(|call| *call == "GetCallerIdentity").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reading_of_the_account_delays_a_cut_by_no_more_than_another_try() {
+    for resource in ["cloudaccounts.ecskms.dev", "secrets"] {
+        let stage = Stage::new().await;
+        second_secret(&stage).await;
+        let process = stage.start().await;
+        stage.apply(account("second", json!({}))).await;
+        stage.until_ready("CloudAccount", "second").await;
+        stage.kube_faults(json!([{ "verb": "get", "resource": resource, "times": 1, "status": 500 }])).await;
+        let began = tokio::time::Instant::now();
+        stage.apply(revocation("one", "Revoked", "Enabled")).await;
+        let revoked = |object: &Value| condition(object, "Revoked").0 == "True";
+        stage.until("KeyRevocation", "one", HOUR, revoked).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "{resource}: {took:?}");
+        process.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_asks_for_no_ready_account_but_for_one_that_may_be_used() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    stage.until_ready("CloudAccount", "second").await;
+    process.kill().await;
+    // Nobody leads, so that nobody looks at the account's new generation.
+    stage.apply(account("second", json!({ "ecsRole": "Report", "suspend": true }))).await;
+    let standby = stage.start_standby().await;
+    stage.apply(revocation("one", "Revoked", "Recorded")).await;
+    let held = stage.until_reason("KeyRevocation", "one", "DependencyNotReady").await;
+    assert!(message(&held, "Ready").contains("spec.suspend"), "{held:#}");
+    stage.apply(account("second", json!({ "ecsRole": "Report", "suspend": false }))).await;
+    stage.until_reason("KeyRevocation", "one", "Revoked").await;
+    assert_eq!(second_state(&stage).await["keys"][SECOND_KEY]["state"], "Disabled");
+    stage.apply(revocation("one", "Restored", "Recorded")).await;
+    stage.until_reason("KeyRevocation", "one", "Restored").await;
+    // Neither does anybody look at credentials that are of another account now; the account stays where it is all the same.
+    secret(&stage, ACCESS_KEY_ID, ACCESS_KEY_SECRET).await;
+    stage.apply(revocation("two", "Revoked", "Enabled")).await;
+    stage.until_reason("KeyRevocation", "two", "AccountMismatch").await;
+    standby.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_an_account_is_was_asked_before_its_key_is_cut() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    stage.until_ready("CloudAccount", "second").await;
+    process.kill().await;
+    let standby = stage.start_standby().await;
+    stage.apply(revocation("one", "Planned", "Recorded")).await;
+    stage.until_reason("KeyRevocation", "one", "Planned").await;
+    let before = identity_checks(&stage).await;
+    // Another version of the Secret makes the client anew.
+    let api: Api<Secret> = Api::namespaced(stage.client.clone(), HOME);
+    let patch = Patch::Merge(json!({ "metadata": { "labels": { "rotated": "yes" } } }));
+    api.patch("keys", &PatchParams::default(), &patch).await.expect("it is accepted");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(identity_checks(&stage).await, before + 1, "without any need");
+    stage.apply(revocation("one", "Revoked", "Recorded")).await;
+    stage.until_reason("KeyRevocation", "one", "Revoked").await;
+    assert_eq!(identity_checks(&stage).await, before + 1, "and not on the way to the cut");
+    standby.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_of_another_account_is_revoked_there_and_comes_back() {
     let stage = Stage::new().await;
     second_secret(&stage).await;
     let process = stage.start().await;
-    let revocation = |name: &str, desired: &str, restore_to: &str| {
-        json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": { "name": name },
-            "spec": { "accountRef": { "name": "second" }, "region": "cn-hangzhou", "keyId": SECOND_KEY,
-                "desiredState": desired, "restoreTo": restore_to, "reason": "a leaked credential", "requestedBy": "alice" } })
-    };
     let keys = async |stage: &Stage| {
         let of = |state: &Value, id: &str| state["keys"][id]["state"].as_str().unwrap_or_default().to_owned();
         (of(&second_state(stage).await, SECOND_KEY), of(&stage.control("state").await, stage::KEY))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 mod revocation;
 mod stage;
 use revocation::{DB, cloud_key, instance, phase, revocation, revoke, with};
-use stage::{KEY, Stage, condition};
+use stage::{KEY, Stage, condition, message};
 
 /// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
 async fn create<K>(api: Api<K>, object: Value) -> String
@@ -78,8 +78,9 @@ async fn workloads(stage: &Stage) {
     }
 }
 
-async fn node(stage: &Stage) {
-    let body = json!({"metadata": {"name": "worker-1"}, "spec": {"providerID": format!("cn-hangzhou.{DB}")}});
+async fn node(stage: &Stage, instance: &str) {
+    let body =
+        json!({"metadata": {"name": "worker-1"}, "spec": {"providerID": format!("cn-hangzhou.{instance}")}});
     create::<k8s_openapi::api::core::v1::Node>(Api::all(stage.client.clone()), body).await;
 }
 
@@ -115,7 +116,7 @@ async fn teams_are_named_and_the_whole_list_lies_in_a_config_map() {
 #[tokio::test(start_paused = true)]
 async fn a_cluster_does_not_revoke_the_key_of_its_own_nodes_unless_that_is_allowed() {
     let stage = Stage::new().await;
-    node(&stage).await;
+    node(&stage, DB).await;
     let process = stage.start().await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.apply(revocation("one", json!({}))).await;
@@ -131,6 +132,63 @@ async fn a_cluster_does_not_revoke_the_key_of_its_own_nodes_unless_that_is_allow
     let object = revoke(&stage, "three").await;
     assert_eq!(object["status"]["blastRadius"]["selfLockout"], true);
     assert_eq!(object["status"]["blastRadius"]["items"][0]["node"], "worker-1");
+    process.kill().await;
+}
+
+/// A revocation of ECS's grant.
+fn wide(name: &str, desired: &str) -> Value {
+    let fields = json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}, "desiredState": desired});
+    revocation(name, fields)
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_role_ecs_locks_a_cluster_out_only_if_its_nodes_use_customer_keys() {
+    let stage = Stage::new().await;
+    node(&stage, DB).await;
+    let process = stage.start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The guard is of the whole account, whichever key is named.
+    stage.apply(with(wide("one", "Revoked"), "keyId", json!("key-hzz65f0a1b2c3d4e5f6a7c9"))).await;
+    let held = stage.until_reason("KeyRevocation", "one", "SelfLockout").await;
+    let told = message(&held, "Ready");
+    assert!(told.contains("customer keys") && !told.contains("key-hzz"), "{told}");
+    process.kill().await;
+
+    let stage = Stage::new().await;
+    node(&stage, "i-bp1web000000000000a1").await;
+    let service = json!({"encrypted": true, "keyId": "9d1e7f42-6c8b-4a35-b0d1-e2f3a4b5c6d7"});
+    let order = json!({"do": "set", "kind": "disk", "id": "d-bp1websys00000000002", "region": "cn-hangzhou", "fields": service});
+    stage.order("POST", "resources", order).await;
+    let process = stage.start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    stage.apply(wide("one", "Revoked")).await;
+    let object = revoke(&stage, "one").await;
+    assert_eq!(condition(&object, "Contained").0, "False", "{object:#}");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_for_the_role_is_planned_and_says_what_it_does_not_list() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    for field in ["maxAffectedInstances", "acknowledgedDigest"] {
+        let mut object = wide("guarded", "Revoked");
+        object["spec"]["safety"][field] = if field.starts_with("max") { json!(3) } else { json!("ab12") };
+        let refused = stage.try_apply(object).await.expect_err("nothing could satisfy it");
+        assert!(refused.to_string().contains("leave out safety.maxAffectedInstances"), "{refused}");
+    }
+    stage.apply(wide("plan", "Planned")).await;
+    let object = stage.until_reason("KeyRevocation", "plan", "Planned").await;
+    assert_eq!((phase(&object), condition(&object, "Ready").0.as_str()), ("Planned", "True"));
+    let radius = &object["status"]["blastRadius"];
+    assert_eq!((&radius["complete"], &radius["disks"]), (&json!(false), &json!(2)));
+    for told in [&radius["missing"][0], &json!(message(&object, "Planned"))] {
+        assert!(told.as_str().is_some_and(|text| text.contains("every customer key")), "{object:#}");
+    }
+    assert!(message(&object, "Ready").contains("every customer key"), "{object:#}");
+    stage.apply(wide("plan", "Revoked")).await;
+    let object = revoke(&stage, "plan").await;
+    assert_eq!(condition(&object, "Planned").0, "True", "{object:#}");
     process.kill().await;
 }
 

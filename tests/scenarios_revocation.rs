@@ -193,6 +193,29 @@ async fn a_key_that_was_off_before_is_off_afterwards() {
     }
 }
 
+/// What the runbook says about the way back after the command line has cut the key.
+#[tokio::test(start_paused = true)]
+async fn what_was_cut_outside_is_taken_over_and_given_back_through_the_object() {
+    let stage = Stage::new().await;
+    set_key(&stage, "Disabled").await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    let object = revoke(&stage, "one").await;
+    assert_eq!(object["status"]["priorState"]["keyState"], "Enabled", "by the declaration");
+    assert_eq!(condition(&object, "Verified").0, "True");
+    // Not past the object: whatever enables the key elsewhere is disabled again.
+    set_key(&stage, "Enabled").await;
+    let again = |object: &Value| object["status"]["reverts"] == 1 && phase(object) == "Revoked";
+    stage.until("KeyRevocation", "one", Duration::from_secs(60), again).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    set_desired(&stage, "one", "Restored").await;
+    let object = stage.until_reason("KeyRevocation", "one", "Restored").await;
+    verified(&object);
+    tokio::time::sleep(LONG).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Enabled", "and it stays");
+    process.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_deletion_is_disabled_again_and_a_disabled_key_stays_so() {
     let stage = Stage::new().await;

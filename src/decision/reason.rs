@@ -171,7 +171,7 @@ reasons! {
     Approved => Nobody,
     /// Approvals by others than the requester are missing.
     ApprovalMissing => Object,
-    /// Nodes of this very cluster have disks under the key, and `spec.safety.allowSelfLockout` is not set.
+    /// Nodes of this very cluster have disks under what is taken, and `spec.safety.allowSelfLockout` is not set.
     SelfLockout => Object,
     /// More instances would be hit than `spec.safety.maxAffectedInstances` allows.
     TooManyAffected => Outside,

@@ -194,7 +194,7 @@ impl<K: Kind> Context<K> {
     pub(super) async fn world_of(&self, object: &K) -> Result<Result<Arc<World>, Obstacle>, Fault> {
         let Some(account) = object.account() else { return Ok(Ok(self.world.clone())) };
         let namespace = object.meta().namespace.as_deref();
-        let client = self.world.accounts.resolve(&self.world, &account.name, namespace).await?;
+        let client = self.world.accounts.resolve(&self.world, K::LANE, &account.name, namespace).await?;
         let account = Some(account.name.clone());
         Ok(client.map(|cloud| Arc::new(World { cloud, account, ..(*self.world).clone() })))
     }

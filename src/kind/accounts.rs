@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::{Fault, FaultClass, World};
+use super::{Fault, FaultClass, Lane, World};
 use crate::alibaba::credentials::{ACCESS_KEY_ID, ACCESS_KEY_SECRET};
 use crate::alibaba::{AssumedRole, Cloud, Credentials, Service, Source};
 use crate::decision::Reason;
@@ -24,6 +24,8 @@ use crate::resource::selector::NamespaceSelector;
 
 /// How long a look at an account counts as fresh.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long a look that failed for the moment is shared: by those who waited for it, and hardly longer, because an emergency waits.
+const FAILED_FRESH: Duration = Duration::from_millis(100);
 /// How long the labels of a namespace count as fresh.
 const LABELS_FRESH: Duration = Duration::from_secs(30);
 /// How long one call to the Kubernetes API may take.
@@ -92,6 +94,8 @@ pub enum Standing {
     Moving(String),
     /// Somebody must mend it.
     Stalled(Reason, String),
+    /// Its spec forbids it, or says nothing that could be used.
+    Barred(Reason, String),
     /// It is being deleted.
     Leaving,
 }
@@ -108,13 +112,13 @@ pub struct Obstacle {
 /// The accounts of one process.
 pub struct Accounts {
     load: Load,
-    slots: Mutex<HashMap<String, Slot>>,
+    slots: Mutex<HashMap<(Lane, String), Slot>>,
     clients: Mutex<HashMap<String, Opened>>,
     labels: Mutex<HashMap<String, Labels>>,
     secrets: broadcast::Sender<String>,
 }
 
-/// One look at a time for each account; who comes meanwhile waits for its result.
+/// One look at a time for each account; who comes meanwhile waits for its result, which serves until then.
 type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Result<Look, Fault>)>>>;
 /// What a namespace's labels were, and when; None: there was no such namespace.
 type Labels = (Instant, Option<BTreeMap<String, String>>);
@@ -168,13 +172,17 @@ impl Accounts {
     }
 
     /// The client of the account of that name, for an object in this namespace; or why it cannot have it.
+    ///
+    /// In an emergency the account is used whatever its conditions say: they may be of an older generation, or nobody may be there
+    /// who looks.
     pub async fn resolve(
         &self,
         world: &World,
+        lane: Lane,
         name: &str,
         namespace: Option<&str>,
     ) -> Result<Result<Cloud, Obstacle>, Fault> {
-        let (allowed, client) = match self.look(world, name).await? {
+        let (allowed, client) = match self.look(world, lane, name).await? {
             Look::Missing => return Ok(Err(missing(name, "does not exist"))),
             Look::Leaving => return Ok(Err(missing(name, "is being deleted"))),
             Look::Seen { allowed, client } => (allowed, client),
@@ -194,40 +202,42 @@ impl Accounts {
         }
     }
 
-    async fn look(&self, world: &World, name: &str) -> Result<Look, Fault> {
-        let slot = bounded(&mut lock(&self.slots)).entry(name.to_owned()).or_default().clone();
+    async fn look(&self, world: &World, lane: Lane, name: &str) -> Result<Look, Fault> {
+        let slot = bounded(&mut lock(&self.slots)).entry((lane, name.to_owned())).or_default().clone();
         let mut held = slot.lock().await;
-        if let Some((_, result)) = held.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        if let Some((_, result)) = held.as_ref().filter(|(until, _)| Instant::now() < *until) {
             return result.clone();
         }
         let began = Instant::now();
-        let result = self.look_anew(world, name).await;
-        *held = Some((began, result.clone()));
+        let result = self.look_anew(world, lane, name).await;
+        let until = match &result {
+            Err(fault) if passes(fault) => Instant::now() + FAILED_FRESH,
+            _ => began + FRESH,
+        };
+        *held = Some((until, result.clone()));
         result
     }
 
-    async fn look_anew(&self, world: &World, name: &str) -> Result<Look, Fault> {
+    async fn look_anew(&self, world: &World, lane: Lane, name: &str) -> Result<Look, Fault> {
         let obstacle = |reason, message| Err(Obstacle { reason, message });
-        let Some(plan) = within((self.load)(&world.kube, name)).await? else {
+        let Some(mut plan) = within((self.load)(&world.kube, name)).await? else {
             lock(&self.clients).remove(name);
             return Ok(Look::Missing);
         };
+        if lane == Lane::Emergency && matches!(plan.standing, Standing::Moving(_) | Standing::Stalled(..)) {
+            plan.standing = Standing::Ready;
+        }
         let client = match &plan.standing {
             Standing::Leaving => return Ok(Look::Leaving),
             Standing::Moving(what) => {
                 obstacle(Reason::DependencyNotReady, format!("CloudAccount {name} is not Ready yet: {what}"))
             }
-            Standing::Stalled(reason, why) => {
+            Standing::Stalled(reason, why) | Standing::Barred(reason, why) => {
                 obstacle(*reason, format!("CloudAccount {name} is not Ready: {why}"))
             }
             Standing::Ready => Ok(self.client(world, &plan).await?),
         };
         Ok(Look::Seen { allowed: plan.allowed, client })
-    }
-
-    /// The clients that were made so far.
-    pub fn clients(&self) -> Vec<Cloud> {
-        lock(&self.clients).values().map(|opened| opened.client.clone()).collect()
     }
 
     /// The client of an account, the same as long as neither the object nor its Secret changes.
@@ -343,8 +353,13 @@ async fn within<T>(call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fa
     })
 }
 
+/// True if the next look may well succeed although nobody has mended anything.
+fn passes(fault: &Fault) -> bool {
+    matches!(fault.class, FaultClass::Transient | FaultClass::Throttled | FaultClass::Conflict)
+}
+
 /// Forgets everything rather than growing without limit: what is asked for is looked up anew.
-fn bounded<V>(map: &mut HashMap<String, V>) -> &mut HashMap<String, V> {
+fn bounded<K, V>(map: &mut HashMap<K, V>) -> &mut HashMap<K, V> {
     if map.len() >= SLOTS_MAX {
         map.clear();
     }

@@ -36,6 +36,7 @@ pub struct Revocations {
     /// What was seen since a new list began; None outside of one.
     listing: Mutex<Option<BTreeMap<String, Hold>>>,
     regions: Mutex<BTreeSet<String>>,
+    accounts: Mutex<BTreeSet<String>>,
     changes: broadcast::Sender<Hold>,
 }
 
@@ -44,7 +45,13 @@ impl Default for Revocations {
         /// Changes that a slow listener may miss; it then looks again within its ordinary round.
         const CHANGES: usize = 64;
         let (changes, _) = broadcast::channel(CHANGES);
-        Revocations { holds: Mutex::default(), listing: Mutex::default(), regions: Mutex::default(), changes }
+        Revocations {
+            holds: Mutex::default(),
+            listing: Mutex::default(),
+            regions: Mutex::default(),
+            accounts: Mutex::default(),
+            changes,
+        }
     }
 }
 
@@ -83,14 +90,23 @@ impl Revocations {
         holds.values().filter(|hold| hold.covers(account, region, key_id)).map(|hold| hold.name.clone()).min()
     }
 
-    /// A revocation in this region exists, if only as a plan.
-    pub fn meet(&self, region: &str) {
-        /// Regions that can be real; what is beyond them is a mistake and gets no connection.
-        const REGIONS_MAX: usize = 64;
-        let mut regions = lock(&self.regions);
-        if regions.len() < REGIONS_MAX && !regions.contains(region) {
-            regions.insert(region.to_owned());
-        }
+    /// A revocation in this region and of this account exists, if only as a plan.
+    pub fn meet(&self, region: &str, account: Option<&str>) {
+        /// Regions and accounts that can be real; what is beyond them is a mistake and gets no connection.
+        const KNOWN_MAX: usize = 64;
+        let met = |known: &Mutex<BTreeSet<String>>, name: &str| {
+            let mut known = lock(known);
+            if known.len() < KNOWN_MAX && !known.contains(name) {
+                known.insert(name.to_owned());
+            }
+        };
+        met(&self.regions, region);
+        account.into_iter().for_each(|name| met(&self.accounts, name));
+    }
+
+    /// The names of the accounts of which revocations exist, or did.
+    pub fn accounts(&self) -> BTreeSet<String> {
+        lock(&self.accounts).clone()
     }
 
     /// The regions in which revocations exist, or did.

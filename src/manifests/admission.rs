@@ -23,6 +23,8 @@ pub const AUTOMATION: &str = "automation";
 /// Variable that says how many approvals every order must ask for, so that no requester can choose to do without.
 pub const APPROVALS_MIN: &str = "approvalsMin";
 
+/// A drill that is longer, or that stops instances, is an outage like any other order.
+const REHEARSAL_MINUTES_MAX: u32 = 15;
 const FINALIZER: &str = "ecskms.dev/finalizer";
 
 /// The policies; each has a binding of the same name.
@@ -67,6 +69,17 @@ fn changes() -> ValidatingAdmissionPolicy {
             "oldObject != null && has(oldObject.spec.approvals) ? oldObject.spec.approvals : []",
         ),
         variable("approvalsNew", "variables.approvals.filter(a, !(a in variables.approvalsBefore))"),
+        variable("running", &running("object")),
+        variable("runningBefore", &format!("oldObject == null ? 'Leave' : {}", running("oldObject"))),
+        variable("digest", &digest("object")),
+        variable("digestBefore", &format!("oldObject == null ? '' : {}", digest("oldObject"))),
+        variable(
+            "rehearsal",
+            &format!(
+                "has(object.spec.drill) && object.spec.drill.restoreAfterMinutes <= {REHEARSAL_MINUTES_MAX} && \
+                 variables.running == 'Leave'"
+            ),
+        ),
         live(),
     ]);
     let validations = [requests(), approvals(), record()].concat();
@@ -107,6 +120,15 @@ fn requests() -> Vec<Validation> {
             "desiredState Restored needs the verb restore (ClusterRole ecskms-revocation-restorer); a ServiceAccount \
              must also be named in the variable automation of this policy",
         ),
+        // The end of a drill is a restoration that its order asked for. To what was recorded, it gives nothing that was not there;
+        // to a declared state, it may enable a key that somebody else has disabled.
+        rule(
+            "variables.state != 'Revoked' || variables.stateBefore == 'Revoked' || !has(object.spec.drill) || \
+             !has(object.spec.restoreTo) || object.spec.restoreTo != 'Enabled' || variables.mayRestore",
+            "a drill that ends with restoreTo Enabled enables the key by itself, so ordering it needs the verb restore too \
+             (ClusterRole ecskms-revocation-restorer); make a new KeyRevocation without spec.restoreTo, which returns the key \
+             to the state that it finds",
+        ),
         rule(
             "oldObject == null || dyn(object.spec).all(f, f in ['desiredState', 'approvals', 'requestedBy'] || \
              f in dyn(oldObject.spec) && dyn(object.spec)[f] == dyn(oldObject.spec)[f]) && dyn(oldObject.spec).all(f, \
@@ -122,22 +144,36 @@ fn requests() -> Vec<Validation> {
     ]
 }
 
-/// As many approvals are asked for as the cluster wants, but for rehearsals. An approval is added by its approver, who is not the requester, and stays as it is.
+/// As many approvals are asked for as the cluster wants, but for short rehearsals. An approval is added by its approver, who is not
+/// the requester, and stays as it is; so does what was approved.
 fn approvals() -> Vec<Validation> {
+    let exempt = format!(
+        "only a drill of at most {REHEARSAL_MINUTES_MAX} minutes with runningInstances Leave needs none"
+    );
     vec![
         Validation {
-            message_expression: Some(
+            message_expression: Some(format!(
                 "'an order needs spec.approvalsRequired of at least ' + string(variables.approvalsMin) + ' in this \
-                 cluster; make a new KeyRevocation'"
-                    .to_owned(),
-            ),
+                 cluster; make a new KeyRevocation; {exempt}'"
+            )),
             ..rule(
-                "variables.state != 'Revoked' || variables.stateBefore == 'Revoked' || has(object.spec.drill) || \
-                 variables.approvalsMin == 0 || has(object.spec.approvalsRequired) && object.spec.approvalsRequired \
-                 >= variables.approvalsMin",
-                "an order needs more approvals in this cluster (spec.approvalsRequired); make a new KeyRevocation",
+                "variables.state != 'Revoked' || variables.rehearsal || variables.approvalsMin == 0 || \
+                 has(object.spec.approvalsRequired) && object.spec.approvalsRequired >= variables.approvalsMin || \
+                 variables.stateBefore == 'Revoked' && (!has(object.spec.drill) || variables.running == \
+                 variables.runningBefore)",
+                &format!(
+                    "an order needs more approvals in this cluster (spec.approvalsRequired); make a new KeyRevocation; {exempt}"
+                ),
             )
         },
+        // A digest where there was none only holds the cut back more.
+        rule(
+            "size(variables.approvalsBefore) == 0 || variables.running == variables.runningBefore && \
+             (variables.digest == variables.digestBefore || variables.digestBefore == '') || variables.mayApprove && \
+             (!has(object.spec.requestedBy) || object.spec.requestedBy != request.userInfo.username)",
+            "what was approved stays as it is: safety.acknowledgedDigest and runningInstances change only by somebody other \
+             than the requester who has the verbs approve and revoke; otherwise make a new KeyRevocation and have it approved",
+        ),
         rule(
             "variables.approvalsBefore.all(a, a in variables.approvals)",
             "an approval can be neither changed nor withdrawn; to stop a plan, leave it Planned",
@@ -274,6 +310,19 @@ fn may(verb: &str, object: &str) -> Variable {
          .name({object}.metadata.name).check('{verb}').allowed()"
     );
     variable(&name, &question)
+}
+
+/// What is done to running instances; the schema's default where it was not filled in.
+fn running(object: &str) -> String {
+    format!("has({object}.spec.runningInstances) ? {object}.spec.runningInstances : 'Leave'")
+}
+
+/// The digest that was acknowledged, or nothing.
+fn digest(object: &str) -> String {
+    format!(
+        "has({object}.spec.safety) && has({object}.spec.safety.acknowledgedDigest) ? \
+         {object}.spec.safety.acknowledgedDigest : ''"
+    )
 }
 
 /// The key is cut, or is about to be, or is on its way back. An order that was taken back before anything was recorded, or

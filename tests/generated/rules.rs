@@ -211,6 +211,11 @@ fn a_revocation_goes_forward_only_and_nobody_approves_their_own() {
     let wide = |safety: Value| object(json!({"method": "DetachEcsRole", "safety": safety}));
     assert!(!refusals(&schema, &wide(json!({})), None).is_empty(), "it needs its own opt-in");
     assert!(refusals(&schema, &wide(json!({"acknowledgeAccountWide": true})), None).is_empty());
+    for by_list in [json!({"maxAffectedInstances": 1}), json!({"acknowledgedDigest": "ab12"})] {
+        let mut held = by_list;
+        held["acknowledgeAccountWide"] = json!(true);
+        assert!(!refusals(&schema, &wide(held.clone()), None).is_empty(), "not all is listed: {held}");
+    }
 }
 
 fn says_frozen(description: &str) -> bool {

@@ -231,6 +231,11 @@ impl Stage {
         Process { gate, metrics, cloud, tasks, stop }
     }
 
+    /// Sets the faults of the Kubernetes API; the test's own client suffers them too.
+    pub async fn kube_faults(&self, rules: Value) {
+        request(&self.api, "PUT", "/_kube/faults", Some(json!({ "rules": rules }))).await;
+    }
+
     async fn cluster(&self) -> String {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         namespaces.get("kube-system").await.expect("it is always there").metadata.uid.expect("it has a uid")

@@ -22,7 +22,7 @@ pub fn load<'a>(kube: &'a Client, name: &'a str) -> BoxFuture<'a, Result<Option<
             Ok(plan) => Ok(Some(plan)),
             // The account's own status says the same at length; nobody may use it meanwhile.
             Err(invalid) => {
-                let standing = Standing::Stalled(invalid.reason, invalid.message);
+                let standing = Standing::Barred(invalid.reason, invalid.message);
                 Ok(Some(Plan { standing, ..Plan::unusable(name) }))
             }
         }
@@ -116,7 +116,8 @@ fn standing(object: &CloudAccount) -> Standing {
         return Standing::Leaving;
     }
     if object.spec.suspend {
-        return Standing::Moving(
+        return Standing::Barred(
+            Reason::DependencyNotReady,
             "it is suspended by its spec.suspend; set that to false to go on".to_owned(),
         );
     }

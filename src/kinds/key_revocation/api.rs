@@ -183,6 +183,14 @@ pub use status::{
         .message(
             "method DetachEcsRole takes every customer key in every region of the account from ECS; set \
              safety.acknowledgeAccountWide: true if that is meant"
+        ),
+    validation = Rule::new(
+            "!has(self.method) || self.method != 'DetachEcsRole' || !has(self.safety) || \
+             (!has(self.safety.maxAffectedInstances) && !has(self.safety.acknowledgedDigest))"
+        )
+        .message(
+            "method DetachEcsRole hits every customer key in every region of the account, and only what is under keyId is \
+             listed: leave out safety.maxAffectedInstances and safety.acknowledgedDigest, which could not hold it back rightly"
         )
 )]
 pub struct KeyRevocationSpec {
@@ -338,13 +346,13 @@ pub enum RunningInstances {
         .message("safety.inventoryTimeoutSeconds is immutable; create a new object")
 )]
 pub struct Safety {
-    /// The cut is held while more instances than this would be hit, or while it is not known how many. Fixed
-    /// when the object is created.
+    /// The cut is held while more instances than this would be hit, or while it is not known how many. Not with
+    /// method DetachEcsRole. Fixed when the object is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub max_affected_instances: Option<u32>,
     /// The cut is held until this equals status.blastRadius.digest: the proof that somebody has read the list.
-    /// May be set later.
+    /// May be set later; not with method DetachEcsRole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[0-9a-f]+$"))]
     pub acknowledged_digest: Option<String>,

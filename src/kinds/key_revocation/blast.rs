@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::decide::Running;
 
+/// How the limit of a list for the role begins.
+pub const ROLE_LIMIT: &str = "method DetachEcsRole hits every customer key in every region of the account";
+
 /// What was listed, as it came.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -27,6 +30,8 @@ pub struct Facts {
     pub nodes: Vec<(String, String)>,
     /// What could not be listed, and why.
     pub missing: Vec<String>,
+    /// What is hit and never listed.
+    pub limits: Vec<String>,
 }
 
 /// A disk under the key.
@@ -84,6 +89,8 @@ pub struct Blast {
     pub instances: BTreeMap<String, InstanceHit>,
     /// What could not be listed, and why.
     pub missing: Vec<String>,
+    /// What is hit and never listed: no further try would find it.
+    pub limits: Vec<String>,
 }
 
 /// A disk that is hit.
@@ -134,7 +141,7 @@ pub fn join(facts: Facts) -> Blast {
         facts.nodes.iter().map(|(name, instance)| (instance.as_str(), name.as_str())).collect();
     let shown: BTreeMap<&str, &InstanceFact> =
         facts.instances.iter().map(|instance| (instance.id.as_str(), instance)).collect();
-    let mut blast = Blast { missing: facts.missing, ..Blast::default() };
+    let mut blast = Blast { missing: facts.missing, limits: facts.limits, ..Blast::default() };
     for disk in &facts.disks {
         let mut hit =
             DiskHit { status: disk.status.clone(), instance: disk.instance.clone(), ..DiskHit::default() };
@@ -176,6 +183,16 @@ impl Blast {
     /// True if every list was complete.
     pub fn complete(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// True if nothing is hit but what is listed.
+    pub fn is_all(&self) -> bool {
+        self.complete() && self.limits.is_empty()
+    }
+
+    /// What is not listed, for whatever reason.
+    pub fn unlisted(&self) -> impl Iterator<Item = &str> {
+        self.missing.iter().chain(&self.limits).map(String::as_str)
     }
 
     /// Hash of the ids of the instances, disks, images and workloads. Not of snapshots, of which automatic ones come and go by
@@ -255,6 +272,7 @@ mod tests {
             mounts: vec![MountFact { claim: claim(), workload: "team/Deployment/web".into() }],
             nodes: vec![("node-1".into(), "i-1".into()), ("node-9".into(), "i-9".into())],
             missing: Vec::new(),
+            limits: Vec::new(),
         }
     }
 

@@ -13,7 +13,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::blast::{DiskFact, Facts, InstanceFact, MountFact, VolumeFact};
+use super::blast::{DiskFact, Facts, InstanceFact, MountFact, ROLE_LIMIT, VolumeFact};
 use super::decide::{Lever, Running};
 use crate::alibaba::Cloud;
 use crate::resource::{GROUP, tag};
@@ -99,10 +99,7 @@ pub async fn of_cloud(cloud: &Cloud, question: &Question) -> Facts {
         })
         .collect();
     if question.lever == Lever::Role {
-        facts.missing.push(format!(
-            "method DetachEcsRole hits every customer key in every region of the account; only what is under {key_id} in \
-             {region} is listed"
-        ));
+        facts.limits.push(format!("{ROLE_LIMIT}; only what is under {key_id} in {region} is listed"));
     }
     facts
 }
@@ -278,7 +275,8 @@ async fn owners_wishes(kube: &Client) -> Result<BTreeMap<String, Running>, Troub
     Ok(list.iter().filter_map(wish).collect())
 }
 
-/// The keys under which nodes of this cluster have disks, by region.
+/// The customer keys under which nodes of this cluster have disks, by region. Service keys cannot be revoked, with or without the
+/// role, so that they need no guard; a key of which that is not known counts as a customer key.
 pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, String)>, String> {
     let nodes: Api<Node> = Api::all(kube.clone());
     let nodes = all(&nodes).await.map_err(|error| error.to_string())?;
@@ -296,7 +294,14 @@ pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, S
             keys.extend(key.filter(|_| own).map(|key| (region.clone(), key.to_owned())));
         }
     }
-    Ok(keys)
+    let mut customer = HashSet::new();
+    for (region, key) in keys {
+        let found = cloud.key_now(&region, &key).await;
+        if !matches!(found, Ok(Some(key)) if key.is_service_key) {
+            customer.insert((region, key));
+        }
+    }
+    Ok(customer)
 }
 
 /// Why a list of the cluster is not there.

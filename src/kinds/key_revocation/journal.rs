@@ -1,14 +1,16 @@
 //! The journal: append-only, bounded, each entry's hash over the one before. Pure.
 //!
-//! It shows a changed, removed or reordered entry to whoever reads it later. It cannot show a journal that somebody with write
-//! access to status has written anew as a whole; that is why every entry is logged too.
+//! It shows a changed, removed or reordered entry to whoever reads it later, also one that was cut off from the front: an anchor
+//! stands only before a full journal. Entries cut off from its end are noticed by processes that have seen them. It cannot show a
+//! journal that somebody with write access to status has written anew as a whole, be it from the beginning or as a full one that
+//! claims to have dropped older entries; that is why every entry is logged too.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use sha2::{Digest, Sha256};
 
 use super::api::{JournalAnchor, JournalEntry};
 
-/// Entries that status keeps.
+/// Entries that status keeps. A journal that has dropped some is exactly this long, and recognised by that.
 pub const ENTRIES_MAX: usize = 50;
 
 /// What an entry says, before it has a number and a hash.
@@ -65,9 +67,13 @@ pub fn append(scope: &str, journal: &mut Vec<JournalEntry>, anchor: &mut Option<
     }
 }
 
-/// Whether every entry fits to the one before, from the beginning or the anchor on.
+/// Whether every entry fits to the one before, from the beginning on or from an anchor that has a right to be there.
 pub fn verify(scope: &str, journal: &[JournalEntry], anchor: Option<&JournalAnchor>) -> Result<(), Broken> {
     let (mut seq, mut before) = match anchor {
+        // `append` drops an entry only to make room for another one.
+        Some(anchor) if journal.len() != ENTRIES_MAX => {
+            return Err(Broken { seq: anchor.seq, how: "entries were cut off from the front" });
+        }
         Some(anchor) => (anchor.seq, anchor.hash.clone()),
         None => (0, genesis(scope)),
     };
@@ -148,6 +154,22 @@ mod tests {
         }
         let (journal, anchor) = written(3);
         assert!(verify("u-2", &journal, anchor.as_ref()).is_err(), "it is the journal of another object");
+    }
+
+    #[test]
+    fn entries_that_are_cut_off_from_the_front_are_missed() {
+        for count in [2, 49, 50, 51, 130] {
+            let (whole, _) = written(count);
+            for cut in 1..=whole.len() {
+                let last = &whole[cut - 1];
+                let anchor = JournalAnchor { seq: last.seq, hash: last.hash.clone() };
+                let broken = verify("u-1", &whole[cut..], Some(&anchor)).expect_err("it was cut");
+                assert_eq!(broken.seq, last.seq, "{count}: {cut}");
+            }
+        }
+        let (fifty, _) = written(50);
+        let unfounded = JournalAnchor { seq: 0, hash: genesis("u-1") };
+        assert_eq!(verify("u-1", &fifty[..49], Some(&unfounded)).map_err(|broken| broken.seq), Err(0));
     }
 
     #[test]

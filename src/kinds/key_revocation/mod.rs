@@ -37,6 +37,10 @@ use notes::Notes;
 const REASON_MIN: usize = 10;
 /// How often connections are used so that they stay open; servers and this side close idle ones after 15 seconds.
 const WARM_EVERY: Duration = Duration::from_secs(10);
+/// How long a look at an account that nothing waits for may take.
+const WARM_LOOK_MAX: Duration = Duration::from_secs(2);
+/// How soon after the first round the second one comes.
+const WARM_FIRST: Duration = Duration::from_secs(1);
 /// How often the keys of this cluster's own nodes are looked up for the guard against locking oneself out.
 const OWN_KEYS_EVERY: u32 = 30;
 
@@ -132,7 +136,8 @@ impl Kind for KeyRevocation {
                 if matches!(event, Event::Apply(_)) {
                     note_creation(object, world);
                 }
-                world.revocations.meet(&object.spec.region);
+                let account = object.spec.account_ref.as_ref().map(|account| account.name.as_str());
+                world.revocations.meet(&object.spec.region, account);
                 world.revocations.set(&uid(object), is_live(object).then(|| hold_of(object)));
             }
             Event::Delete(object) => world.revocations.set(&uid(object), None),
@@ -142,17 +147,20 @@ impl Kind for KeyRevocation {
     async fn companion(world: &World, notes: &Notes) {
         let mut round = 0_u32;
         loop {
-            if round.is_multiple_of(OWN_KEYS_EVERY) {
-                match inventory::own_keys(&world.cloud, &world.kube).await {
-                    Ok(keys) => notes.set_own_keys(keys),
-                    Err(error) => tracing::warn!(
-                        "the keys of this cluster's own nodes are not known, so nothing guards against revoking them: {error}"
-                    ),
+            let own_keys = async {
+                if round.is_multiple_of(OWN_KEYS_EVERY) {
+                    match inventory::own_keys(&world.cloud, &world.kube).await {
+                        Ok(keys) => notes.set_own_keys(keys),
+                        Err(error) => tracing::warn!(
+                            "the keys of this cluster's own nodes are not known, so nothing guards against revoking them: {error}"
+                        ),
+                    }
                 }
-            }
-            keep_warm(world).await;
+            };
+            tokio::join!(own_keys, keep_warm(world));
+            // The first round may come before the first list, which names the regions and accounts.
+            tokio::time::sleep(if round == 0 { WARM_FIRST } else { WARM_EVERY }).await;
             round = round.wrapping_add(1);
-            tokio::time::sleep(WARM_EVERY).await;
         }
     }
 }
@@ -171,11 +179,24 @@ fn note_creation(object: &KeyRevocation, world: &World) {
     }
 }
 
-/// Uses the connections that a cut will need, so that it need not open them.
+/// Uses the connections that a cut will need, so that it need not open them, and makes the clients of the accounts, so that it need
+/// not ask whose their credentials are.
 async fn keep_warm(world: &World) {
     let mut regions = world.revocations.regions();
     regions.extend(world.settings.home_region.clone());
-    for cloud in std::iter::once(world.cloud.clone()).chain(world.accounts.clients()) {
+    let mut clouds = vec![world.cloud.clone()];
+    for name in world.revocations.accounts() {
+        // Given up soon: a cut would wait for the same look.
+        let look = world.accounts.resolve(world, Lane::Emergency, &name, None);
+        match tokio::time::timeout(WARM_LOOK_MAX, look).await {
+            Ok(Ok(Ok(cloud))) => clouds.push(cloud),
+            other => {
+                let why = other.map(|look| look.map(|client| client.map(drop).map_err(|not| not.message)));
+                tracing::debug!(account = name, "the account has no client: {why:?}");
+            }
+        }
+    }
+    for cloud in clouds {
         for region in &regions {
             if let Err(error) = cloud.keep_warm(region).await {
                 tracing::debug!(region, "KMS is not reached: {error}");
@@ -278,6 +299,13 @@ fn wanted(spec: &KeyRevocationSpec) -> Result<Wanted, Invalid> {
         return Err(Invalid::field(
             "spec.safety.acknowledgeAccountWide",
             "must be true for method DetachEcsRole, which hits every customer key in every region of the account",
+        ));
+    }
+    let by_list = spec.safety.max_affected_instances.is_some() || spec.safety.acknowledged_digest.is_some();
+    if spec.method == Method::DetachEcsRole && by_list {
+        return Err(Invalid::field(
+            "spec.safety",
+            "must have neither maxAffectedInstances nor acknowledgedDigest with method DetachEcsRole, which hits more than is listed",
         ));
     }
     let approvers: BTreeSet<&str> =

@@ -259,12 +259,12 @@ impl Notes {
         self.with(uid, |note| Some(note.listing.as_ref()?.found.as_ref()?.blast.clone()))
     }
 
-    /// The keys under which nodes of this cluster have disks: region and key.
+    /// The customer keys of the operator's own account under which nodes of this cluster have disks: region and key.
     pub fn set_own_keys(&self, keys: HashSet<(String, String)>) {
         *lock(&self.0.own_keys) = keys;
     }
 
-    /// True if nodes of this cluster are known to have disks under the key; under any key, if none is named.
+    /// True if nodes of this cluster are known to have disks under the key; under any customer key, if none is named.
     pub fn is_own_key(&self, region: &str, key_id: Option<&str>) -> bool {
         let keys = lock(&self.0.own_keys);
         match key_id {

@@ -127,7 +127,7 @@ fn remembered(
         inherited: None,
         stage: stage(status),
         inventory: Inventory::Unasked,
-        self_lockout: notes.is_own_key(&object.spec.region, named_key(object)),
+        self_lockout: hits_own_nodes(object, notes),
         evidence: Step::None,
         stops: Step::None,
         unasked: 0,
@@ -161,6 +161,12 @@ pub fn named_key(object: &KeyRevocation) -> Option<&str> {
         super::api::Method::DisableKey => Some(&object.spec.key_id),
         super::api::Method::DetachEcsRole => None,
     }
+}
+
+/// True if nodes of this cluster are known to need what is taken. Without ECS's role in another account, they lose nothing.
+pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
+    let key = named_key(object);
+    (key.is_some() || object.spec.account_ref.is_none()) && notes.is_own_key(&object.spec.region, key)
 }
 
 fn stage(status: &KeyRevocationStatus) -> Stage {

@@ -30,6 +30,8 @@ fn bad_specs_are_refused_before_any_call() {
         json!({"region": "nowhere"}),
         json!({"approvals": [{"approver": "alice"}]}),
         json!({"method": "DetachEcsRole"}),
+        json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true, "maxAffectedInstances": 1}}),
+        json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true, "acknowledgedDigest": "ab12"}}),
     ] {
         assert_eq!(refusal(fields.clone()).reason, Reason::InvalidSpec, "{fields}");
     }
@@ -41,6 +43,22 @@ fn a_bad_spec_never_blocks_a_deletion() {
     leaving.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
     assert_eq!(leaving.desired(), Ok(Desired::Absent));
+}
+
+#[test]
+fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
+    let notes = Notes::default();
+    let hit = |fields: Value| observe::hits_own_nodes(&object(fields), &notes);
+    let role = json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}});
+    let elsewhere = |mut fields: Value| {
+        fields["accountRef"] = json!({"name": "second"});
+        fields
+    };
+    assert!(!hit(role.clone()), "no node is known to use a customer key");
+    notes.set_own_keys([("cn-hangzhou".to_owned(), "key-b".to_owned())].into());
+    assert!(hit(role.clone()) && hit(json!({"keyId": "key-b"})) && !hit(json!({"keyId": "key-a"})));
+    assert!(!hit(elsewhere(role)), "the role of another account");
+    assert!(hit(elsewhere(json!({"keyId": "key-b"}))), "the id of a key tells it from those of all accounts");
 }
 
 #[test]

@@ -142,9 +142,10 @@ pub struct BlastRadius {
     /// Hash of the ids of everything that is hit: the value for safety.acknowledgedDigest.
     #[schemars(length(max = 64))]
     pub digest: String,
-    /// False if a listing failed, was denied or took too long: then there may be more than is listed.
+    /// False if a listing failed, was denied or took too long, and always with method DetachEcsRole: then there
+    /// may be more than is listed.
     pub complete: bool,
-    /// What could not be listed, and why; empty if complete.
+    /// What is not listed, and why; empty if complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
     pub missing: Vec<String>,

@@ -27,8 +27,8 @@ pub fn radius(blast: &Blast) -> BlastRadius {
     };
     BlastRadius {
         digest: blast.digest(),
-        complete: blast.complete(),
-        missing: blast.missing.iter().take(16).map(|text| text.chars().take(512).collect()).collect(),
+        complete: blast.is_all(),
+        missing: blast.unlisted().take(16).map(|text| text.chars().take(512).collect()).collect(),
         instances_affected: count(blast.instances.len()),
         instances_running: count(blast.instances.len() - stopped),
         instances_stopped: count(stopped),
@@ -141,8 +141,8 @@ fn page(object: &KeyRevocation, blast: &Blast, items: &[AffectedItem], truncated
         "incidentRef": spec.incident_ref,
         "requestedBy": spec.requested_by,
         "digest": blast.digest(),
-        "complete": blast.complete(),
-        "missing": blast.missing,
+        "complete": blast.is_all(),
+        "missing": blast.unlisted().collect::<Vec<_>>(),
         "selfLockout": blast.locks_out(),
         "namespaces": blast.namespaces(),
         "workloads": workloads,

@@ -1,6 +1,7 @@
 //! Conditions, checks and sentences of a KeyRevocation. Pure.
 
-use super::super::api::{Evidence, KeyRevocation, KeyRevocationStatus, VerificationResult};
+use super::super::api::{Evidence, KeyRevocation, KeyRevocationStatus, Method, VerificationResult};
+use super::super::blast::ROLE_LIMIT;
 use super::super::decide::{
     Goal, Inventory, KeyCheck, Lever, Observed, RevocationEffect, Stage, Switch, Wanted,
 };
@@ -13,7 +14,7 @@ pub fn contained(observed: &Observed) -> Option<bool> {
     let Inventory::Done(blast) = &observed.inventory else { return None };
     match blast.still_readable().next() {
         Some(_) => Some(false),
-        None if blast.complete() => Some(true),
+        None if blast.is_all() => Some(true),
         None => None,
     }
 }
@@ -109,15 +110,14 @@ fn planned(observed: &Observed, status: &KeyRevocationStatus) -> Fact {
         (Inventory::Late, None) => {
             fact("Planned", Truth::False, Reason::InventoryIncomplete, "The list did not come in time.")
         }
-        (_, Some(radius)) if radius.complete => fact(
-            "Planned",
-            Truth::True,
-            Reason::Planned,
-            format!(
+        (_, Some(radius)) if radius.missing.iter().all(|what| what.starts_with(ROLE_LIMIT)) => {
+            let limit = radius.missing.first().map(|limit| format!(" Beyond that: {limit}."));
+            let list = format!(
                 "{} instances, {} disks; digest {}.",
                 radius.instances_affected, radius.disks, radius.digest
-            ),
-        ),
+            );
+            fact("Planned", Truth::True, Reason::Planned, list + &limit.unwrap_or_default())
+        }
         (_, Some(_)) => {
             fact("Planned", Truth::False, Reason::InventoryIncomplete, "Not everything could be listed.")
         }
@@ -297,6 +297,10 @@ fn settled(
     let count = status.still_readable.as_ref().map_or(0, |readable| readable.count);
     let hit = status.blast_radius.as_ref().map_or(0, |radius| radius.instances_affected);
     match promise::goal(wanted, observed) {
+        Goal::Planned if wanted.lever == Lever::Role => format!(
+            "Without its role, ECS would lose every customer key in every region of the account; {hit} instances are under key {key} \
+             alone. Set desiredState to Revoked to do it."
+        ),
         Goal::Planned => {
             format!("Revoking key {key} would hit {hit} instances. Set desiredState to Revoked to do it.")
         }
@@ -356,10 +360,16 @@ fn blocked(
             "{} approvals by others than {} are needed and not all there. Approvers add themselves to spec.approvals.",
             spec.approvals_required, spec.requested_by
         ),
-        Reason::SelfLockout => format!(
-            "Nodes of this very cluster have disks under key {key}: it could not start them again. Set safety.allowSelfLockout in a \
-             new object if that is meant, or use ecskms revoke from outside."
-        ),
+        Reason::SelfLockout => {
+            let what = match spec.method {
+                Method::DisableKey => format!("key {key}"),
+                Method::DetachEcsRole => "customer keys, all of which ECS would lose".to_owned(),
+            };
+            format!(
+                "Nodes of this very cluster have disks under {what}: it could not start them again. Set safety.allowSelfLockout in a \
+                 new object if that is meant, or use ecskms revoke from outside."
+            )
+        }
         Reason::TooManyAffected => format!(
             "{} instances would be hit and safety.maxAffectedInstances is {}. Create a new object with a higher limit if that is meant.",
             radius.instances_affected,
