@@ -4,11 +4,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use rand::RngExt;
 use serde_json::json;
 
 use super::api::KeyRevocation;
@@ -19,12 +17,8 @@ use super::{observe, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
 use crate::kind::{Fault, Owner, World};
 
-/// The cloud's word for an instance that does not exist.
-pub const GONE: &str = "InvalidInstanceId.NotFound";
-/// The cloud's word for an instance that is not in the state from which it could be stopped: it stands or is on its way.
-const NOT_RUNNING: &str = "IncorrectInstanceStatus";
-/// Instances of one batch call.
-const BATCH: usize = 100;
+pub mod machines;
+
 /// Snapshots that are asked for at the same time.
 const SNAPSHOTS_AT_ONCE: usize = 8;
 
@@ -46,8 +40,8 @@ pub async fn act(
             switch(object, world, notes, *on).await
         }
         RevocationEffect::TakeEvidence => take_evidence(object, world, notes).await,
-        RevocationEffect::Stop => stop(object, world, notes).await,
-        RevocationEffect::Start => start(object, world, notes).await,
+        RevocationEffect::Stop => machines::stop(object, world, notes).await,
+        RevocationEffect::Start => machines::start(object, world, notes).await,
         RevocationEffect::Publish => publish(object, world, notes).await,
         RevocationEffect::Record
         | RevocationEffect::Reassert
@@ -190,111 +184,6 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
 fn push(details: &Mutex<Vec<(String, String)>>, id: &str, outcome: String) {
     let mut details = details.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     details.push((id.to_owned(), outcome));
-}
-
-/// Every batch at once; the cut follows when all are answered or the deadline has passed, not when the machines are down.
-async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
-        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
-    };
-    let details = Mutex::new(Vec::new());
-    let calls = FuturesUnordered::new();
-    for (ids, force) in [(&stops.instances, false), (&stops.forced, true)] {
-        for batch in ids.chunks(BATCH) {
-            let details = &details;
-            calls.push(async move {
-                match stop_batch(&world.cloud, &object.spec.region, batch, force).await {
-                    Ok(outcomes) => outcomes.into_iter().for_each(|outcome| {
-                        let code = outcome.result.err().map_or(ACCEPTED.to_owned(), |error| error.code);
-                        push(details, &outcome.id, code);
-                    }),
-                    Err(error) => batch.iter().for_each(|id| push(details, id, error.code.clone())),
-                }
-            });
-        }
-    }
-    let limit = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
-    let in_time = tokio::time::timeout(limit, calls.for_each(|()| async {})).await.is_ok();
-    let mut details = details.into_inner().unwrap_or_default();
-    // An instance that stands already, or is on its way, is as good as stopped.
-    details
-        .iter_mut()
-        .filter(|(_, code)| code == NOT_RUNNING)
-        .for_each(|(_, code)| *code = ACCEPTED.to_owned());
-    details.sort();
-    let result = match in_time {
-        true => summary(&details, |outcome| outcome == ACCEPTED),
-        false => format!("deadline passed; {}", summary(&details, |outcome| outcome == ACCEPTED)),
-    };
-    let deed = Deed {
-        at: world.clock.now().as_microsecond(),
-        action: report::STOP,
-        target: format!("{} instances", stops.instances.len() + stops.forced.len()),
-        request_id: None,
-        result,
-        details,
-    };
-    remember(object, notes, deed);
-    notes.answer_stops(uid, stops.requested_at.0.as_microsecond());
-    Ok(())
-}
-
-/// Asks again at once after what passes by itself; the caller's deadline ends it.
-async fn stop_batch(
-    cloud: &Cloud,
-    region: &str,
-    batch: &[String],
-    force: bool,
-) -> Result<Vec<alibaba::BatchOutcome>, alibaba::Error> {
-    loop {
-        match cloud.stop_instances(region, batch, force).await {
-            Err(error) if matches!(error.class, alibaba::Class::Throttled | alibaba::Class::Transient) => {
-                let pause = rand::rng().random_range(Duration::ZERO..Duration::from_millis(400));
-                tokio::time::sleep(pause).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Starts what this revocation stopped, and stands.
-async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
-        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
-    };
-    let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
-    let region = &object.spec.region;
-    let shown = world.cloud.instances(region, &ids).await?;
-    let runs = |id: &String| {
-        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
-        status.is_some_and(|status| status != "Stopped")
-    };
-    let still: Vec<String> = ids.into_iter().filter(|id| !runs(id)).collect();
-    let mut details = Vec::new();
-    for batch in still.chunks(BATCH) {
-        for outcome in world.cloud.start_instances(region, batch).await? {
-            let code = match outcome.result {
-                Ok(()) => ACCEPTED.to_owned(),
-                Err(error) => {
-                    notes.refuse_start(uid, &outcome.id, &error.code);
-                    error.code
-                }
-            };
-            details.push((outcome.id, code));
-        }
-    }
-    let deed = Deed {
-        at: world.clock.now().as_microsecond(),
-        action: report::START,
-        target: format!("{} instances", still.len()),
-        request_id: None,
-        result: summary(&details, |outcome| outcome == ACCEPTED),
-        details,
-    };
-    remember(object, notes, deed);
-    Ok(())
 }
 
 /// Puts the whole list into a ConfigMap. Whoever may not, or cannot, revokes all the same.

@@ -427,7 +427,7 @@ async fn look_at_starts(
         let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
         let one = match (status, notes.start_refusal(uid, id)) {
             (Some("Stopping" | "Pending"), _) => Starts::Moving,
-            (Some("Stopped") | None, Some((code, _))) if code == act::GONE => Starts::None,
+            (Some("Stopped") | None, Some((code, _))) if code == act::machines::GONE => Starts::None,
             (Some("Stopped") | None, Some((_, age))) if age < AGAIN => Starts::Refused,
             (Some("Stopped") | None, _) => Starts::Due,
             _ => Starts::None,

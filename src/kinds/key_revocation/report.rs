@@ -27,6 +27,8 @@ pub const EVIDENCE: &str = "CreateSnapshot";
 pub const STOP: &str = "StopInstances";
 /// The start calls.
 pub const START: &str = "StartInstances";
+/// Before the code of a stop call of which nobody can say that it had no effect.
+pub const UNCLEAR: &str = "may stop: ";
 
 /// Instances that status can hold as stopped.
 const STOPS_MAX: usize = 5_000;
@@ -138,11 +140,12 @@ impl Pen<'_> {
         }
     }
 
-    /// What refused is not what this revocation stopped.
+    /// What refused is not what this revocation stopped; what may have stopped all the same is.
     fn answer_stops(&mut self, deed: &Deed) {
         let Some(stops) = &mut self.status.stops else { return };
         stops.answered = true;
-        for (id, code) in deed.details.iter().filter(|(_, code)| code != "Accepted") {
+        let is_refusal = |code: &str| code != "Accepted" && !code.starts_with(UNCLEAR);
+        for (id, code) in deed.details.iter().filter(|(_, code)| is_refusal(code)) {
             let forced = stops.forced.contains(id);
             stops.instances.retain(|kept| kept != id);
             stops.forced.retain(|kept| kept != id);

@@ -280,7 +280,8 @@ pub struct Stops {
     /// True once every call was answered or the deadline has passed.
     #[serde(default)]
     pub answered: bool,
-    /// Instances that ran before and were asked to stop. What refused is taken off once that is known.
+    /// Instances that ran before and were asked to stop. What certainly refused is taken off once that is known; what may have
+    /// stopped although no answer says so stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 64)))]
     pub instances: Vec<String>,

@@ -1,0 +1,60 @@
+//! The machines under a revoked key against both servers: stop calls that are answered badly, starts that are refused, evidence.
+//!
+//! Goal: what this operator stopped runs again after the restoration, and nothing of it fills the journal.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+mod revocation;
+mod stage;
+use revocation::{CUT_LIMIT, DB, entries, instance, phase, revocation, revoke, set_desired, verified};
+use stage::Stage;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The results of one action in the journal.
+fn results(object: &Value, action: &str) -> Vec<String> {
+    let journal = entries(object, "journal");
+    let of_action = journal.iter().filter(|entry| entry["action"] == action);
+    of_action.map(|entry| entry["result"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_whose_answer_is_not_understood_is_remembered_and_undone() {
+    for body in ["truncated", "empty-list", "html"] {
+        for times in [Value::Null, json!(1)] {
+            let stage = Stage::new().await;
+            let fault = json!({"action": "StopInstances", "when": "after", "body": body, "times": times});
+            stage.order("PUT", "faults", json!([fault])).await;
+            let process = stage.start().await;
+            let begun = tokio::time::Instant::now();
+            stage.apply(revocation("one", json!({"runningInstances": "Stop"}))).await;
+            let object = revoke(&stage, "one").await;
+            assert!(begun.elapsed() < CUT_LIMIT, "{:?}", begun.elapsed());
+            assert_eq!(
+                object["status"]["stops"]["instances"],
+                json!([DB]),
+                "{body}: {:#}",
+                object["status"]["stops"]
+            );
+            assert_eq!(object["status"]["stops"]["refused"], Value::Null, "{body}");
+            let told = results(&object, "StopInstances");
+            match times.is_null() {
+                true => {
+                    assert!(told[0].contains("0 of 1 accepted; 1 may stop all the same"), "{body}: {told:?}")
+                }
+                false => assert_eq!(told, ["Accepted"], "{body}: it was asked again"),
+            }
+            stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Contained").await;
+            assert_eq!(instance(&stage, DB).await, "Stopped", "{body}");
+            stage.order("DELETE", "faults", Value::Null).await;
+            set_desired(&stage, "one", "Restored").await;
+            let object = stage.until_reason("KeyRevocation", "one", "Restored").await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(instance(&stage, DB).await, "Running", "{body}: somebody must start it again");
+            verified(&object);
+            process.kill().await;
+        }
+    }
+}
