@@ -4,11 +4,15 @@
 
 use std::time::Duration;
 
+use ecskms::kinds::KeyRevocation;
+use ecskms::kinds::key_revocation::act::act;
+use ecskms::kinds::key_revocation::decide::RevocationEffect;
+use ecskms::kinds::key_revocation::notes::Notes;
 use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{CUT_LIMIT, DB, entries, instance, phase, revocation, revoke, set_desired, verified};
+use revocation::{CUT_LIMIT, DB, calls, entries, instance, phase, revocation, revoke, set_desired, verified};
 use stage::Stage;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -57,4 +61,34 @@ async fn a_stop_whose_answer_is_not_understood_is_remembered_and_undone() {
             process.kill().await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_was_paused_neither_stops_nor_starts_on_an_old_look() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"runningInstances": "Stop"}))).await;
+    let recorded = |object: &Value| phase(object) == "Contained";
+    let mut stale = stage.until("KeyRevocation", "one", HOUR, recorded).await;
+    set_desired(&stage, "one", "Restored").await;
+    let restored = stage.until_reason("KeyRevocation", "one", "Restored").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    process.kill().await;
+    // What it looked at before it was paused.
+    stale["status"]["phase"] = json!("Revoking");
+    stale["status"]["stops"]["answered"] = json!(false);
+    let mut restoring = restored.clone();
+    restoring["status"]["phase"] = json!("Restoring");
+    let (world, notes) = (stage.world().await, Notes::default());
+    let mut made = calls(&stage, "ecs:StopInstances").await + calls(&stage, "ecs:StartInstances").await;
+    for (object, effect) in [(&stale, RevocationEffect::Stop), (&restoring, RevocationEffect::Start)] {
+        let object: KeyRevocation = serde_json::from_value(object.clone()).expect("it is one");
+        let fault = act(&object, &world, &notes, &effect).await.expect_err("the object has changed");
+        assert_eq!(fault.code, "Conflict", "{effect:?}");
+    }
+    made = calls(&stage, "ecs:StopInstances").await + calls(&stage, "ecs:StartInstances").await - made;
+    assert_eq!((made, instance(&stage, DB).await.as_str()), (0, "Running"));
+    // On a look that is true, it does what it is asked for.
+    let object = serde_json::from_value(restored).expect("it is one");
+    act(&object, &world, &notes, &RevocationEffect::Start).await.expect("nothing has changed");
 }

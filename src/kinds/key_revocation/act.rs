@@ -53,7 +53,7 @@ pub async fn act(
     }
 }
 
-/// Nothing is switched on an old look. The compare-and-swap that recorded the prior state is a fresh look, and so is a watch event
+/// Nothing is switched, stopped or started on an old look. The compare-and-swap that recorded the prior state is a fresh look, and so is a watch event
 /// that comes within a moment of the creation that it tells of, so the first cut needs no other; a process that resumes after a crash, or was paused, reads the object once more.
 async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Result<(), Fault> {
     if world.fresh.holds(object) {

@@ -12,10 +12,10 @@ use futures::stream::FuturesUnordered;
 use rand::RngExt;
 
 use super::super::api::KeyRevocation;
-use super::super::decide::Deed;
+use super::super::decide::{Deed, Goal};
 use super::super::notes::{ACCEPTED, Notes};
 use super::super::report;
-use super::{remember, summary};
+use super::{read_afresh, remember, summary};
 use crate::alibaba::{self, BatchOutcome, Class};
 use crate::kind::{Fault, World};
 
@@ -35,6 +35,7 @@ pub async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Resul
     let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
         return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
     };
+    read_afresh(object, world, Goal::Revoked).await?;
     let outcomes = Outcomes::default();
     let calls = FuturesUnordered::new();
     for (ids, force) in [(&stops.instances, false), (&stops.forced, true)] {
@@ -86,6 +87,10 @@ async fn stop_batch(
         if !open.is_empty() {
             let pause = rand::rng().random_range(Duration::ZERO..Duration::from_millis(400));
             tokio::time::sleep(pause).await;
+            // Meanwhile the restoration may have begun elsewhere; whoever stopped a machine after it would leave it standing.
+            if read_afresh(object, world, Goal::Revoked).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -137,6 +142,7 @@ pub async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Resu
     let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
         return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
     };
+    read_afresh(object, world, Goal::Restored).await?;
     let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
     let region = &object.spec.region;
     let shown = world.cloud.instances(region, &ids).await?;
