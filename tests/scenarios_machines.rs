@@ -13,9 +13,16 @@ use serde_json::{Value, json};
 mod revocation;
 mod stage;
 use revocation::{CUT_LIMIT, DB, calls, entries, instance, phase, revocation, revoke, set_desired, verified};
-use stage::Stage;
+use stage::{Stage, condition};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// The machine cannot start while it is not paid for.
+async fn owes(stage: &Stage, so: bool) {
+    let locks = if so { json!(["financial"]) } else { json!([]) };
+    let order = json!({"do": "set", "kind": "instance", "id": DB, "region": "cn-hangzhou", "fields": {"locks": locks}});
+    stage.order("POST", "resources", order).await;
+}
 
 /// The results of one action in the journal.
 fn results(object: &Value, action: &str) -> Vec<String> {
@@ -91,4 +98,30 @@ async fn a_replica_that_was_paused_neither_stops_nor_starts_on_an_old_look() {
     // On a look that is true, it does what it is asked for.
     let object = serde_json::from_value(restored).expect("it is one");
     act(&object, &world, &notes, &RevocationEffect::Start).await.expect("nothing has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_does_not_start_for_hours_leaves_the_journal_alone_and_starts_in_the_end() {
+    let stage = Stage::new().await;
+    let replicas = [stage.start_standby().await, stage.start_standby().await];
+    stage.apply(revocation("one", json!({"runningInstances": "Stop"}))).await;
+    stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Contained").await;
+    owes(&stage, true).await;
+    set_desired(&stage, "one", "Restored").await;
+    tokio::time::sleep(2 * HOUR).await;
+    let asked = calls(&stage, "ecs:StartInstances").await;
+    let object = stage.get("KeyRevocation", "one").await;
+    assert_eq!(condition(&object, "Ready").1, "InstancesNotStarted", "{object:#}");
+    assert!((20..=100).contains(&asked), "{asked} calls in two hours");
+    let journal = entries(&object, "journal");
+    assert_eq!(journal[0]["action"], "RecordPriorState", "the incident is still there: {journal:#?}");
+    assert!(results(&object, "StartInstances").len() <= 2, "{journal:#?}");
+    owes(&stage, false).await;
+    let object = stage.until_reason("KeyRevocation", "one", "Restored").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(instance(&stage, DB).await, "Running");
+    verified(&object);
+    for replica in replicas {
+        replica.kill().await;
+    }
 }

@@ -94,7 +94,7 @@ async fn switch(object: &KeyRevocation, world: &World, notes: &Notes, on: bool) 
     answer.map(drop).map_err(Fault::from)
 }
 
-/// Remembers what was called until status says it, and logs it, which outlives the object.
+/// Remembers what was called until status says it, and logs it.
 fn record(
     object: &KeyRevocation,
     world: &World,
@@ -119,11 +119,16 @@ fn record(
 }
 
 fn remember(object: &KeyRevocation, notes: &Notes, deed: Deed) {
-    let Deed { action, target, request_id, result, .. } = &deed;
+    say(object, &deed);
+    notes.add(object.metadata.uid.as_deref().unwrap_or_default(), deed);
+}
+
+/// Logs it, which outlives the object.
+fn say(object: &KeyRevocation, deed: &Deed) {
+    let Deed { action, target, request_id, result, .. } = deed;
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let request_id = request_id.as_deref();
     tracing::info!(revocation = name, action, target, request_id, result, "revocation step");
-    notes.add(object.metadata.uid.as_deref().unwrap_or_default(), deed);
 }
 
 /// What one call said of many.

@@ -12,11 +12,11 @@ use futures::stream::FuturesUnordered;
 use rand::RngExt;
 
 use super::super::api::KeyRevocation;
-use super::super::decide::{Deed, Goal};
-use super::super::notes::{ACCEPTED, Notes};
+use super::super::decide::{Deed, Goal, Starts};
+use super::super::notes::{ACCEPTED, Notes, StartTry};
 use super::super::report;
-use super::{read_afresh, remember, summary};
-use crate::alibaba::{self, BatchOutcome, Class};
+use super::{read_afresh, remember, say, summary};
+use crate::alibaba::{self, BatchOutcome, Class, Instance};
 use crate::kind::{Fault, World};
 
 /// The cloud's word for an instance that does not exist.
@@ -136,42 +136,92 @@ fn told(details: &[(String, String)]) -> String {
     format!("{accepted} of {all} accepted{refused}; {count} may stop all the same, {id}: {code}")
 }
 
-/// Starts what this revocation stopped, and stands.
+/// Starts what this revocation stopped, stands, and is due to be asked. The journal hears of it only where an instance answers
+/// otherwise than the time before: what has no stock for hours must not push the incident out of it.
 pub async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
+    let Some(status) = &object.status else { return Ok(()) };
+    let Some(stops) = &status.stops else {
         return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
     };
     read_afresh(object, world, Goal::Restored).await?;
     let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
     let region = &object.spec.region;
     let shown = world.cloud.instances(region, &ids).await?;
-    let runs = |id: &String| {
-        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
-        status.is_some_and(|status| status != "Stopped")
-    };
-    let still: Vec<String> = ids.into_iter().filter(|id| !runs(id)).collect();
-    let mut details = Vec::new();
-    for batch in still.chunks(BATCH) {
-        for BatchOutcome { id, result, .. } in world.cloud.start_instances(region, batch).await? {
-            let code = match result {
-                Ok(()) => ACCEPTED.to_owned(),
-                Err(error) => {
-                    notes.refuse_start(uid, &id, &error.code);
-                    error.code
-                }
-            };
-            details.push((id, code));
+    let due = |id: &String| standing(word_of(&shown, id), notes.start_try(uid, id).as_ref()) == Starts::Due;
+    let due: Vec<String> = ids.into_iter().filter(due).collect();
+    let (mut details, mut news, mut failure) = (Vec::new(), false, None);
+    for batch in due.chunks(BATCH) {
+        match world.cloud.start_instances(region, batch).await {
+            Ok(answers) => details.extend(answers.into_iter().map(|BatchOutcome { id, result, .. }| {
+                let outcome = result.err().map_or(ACCEPTED.to_owned(), |error| error.code);
+                news |= notes.try_start(uid, &id, &outcome);
+                (id, outcome)
+            })),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
         }
     }
     let deed = Deed {
         at: world.clock.now().as_microsecond(),
         action: report::START,
-        target: format!("{} instances", still.len()),
+        target: format!("{} instances", details.len()),
         request_id: None,
         result: summary(&details, |outcome| outcome == ACCEPTED),
         details,
     };
-    remember(object, notes, deed);
-    Ok(())
+    // Another process may have written the same refusal.
+    let last = status.journal.iter().rev().find(|entry| entry.action == report::START);
+    let stands = deed.result != ACCEPTED
+        && last.is_some_and(|last| (&last.target, &last.result) == (&deed.target, &deed.result));
+    match news && !stands {
+        true => remember(object, notes, deed),
+        false => say(object, &deed),
+    }
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// The cloud's word for the status of an instance, if it shows it.
+pub fn word_of<'a>(shown: &'a [Instance], id: &str) -> Option<&'a str> {
+    shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word())
+}
+
+/// What is to be done about one instance that was stopped.
+pub fn standing(status: Option<&str>, tried: Option<&StartTry>) -> Starts {
+    match (status, tried) {
+        (Some("Stopping" | "Pending"), _) => Starts::Moving,
+        (Some("Stopped") | None, None) => Starts::Due,
+        (Some("Stopped") | None, Some(tried)) if tried.outcome == GONE => Starts::None,
+        // What is not shown can say no more than that it was accepted.
+        (None, Some(tried)) if tried.outcome == ACCEPTED => Starts::None,
+        (Some("Stopped") | None, Some(tried)) if tried.age >= tried.pause() => Starts::Due,
+        (Some("Stopped"), Some(tried)) if tried.outcome == ACCEPTED && tried.times == 1 => Starts::Moving,
+        (Some("Stopped") | None, Some(_)) => Starts::Refused,
+        _ => Starts::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_is_refused_is_tried_again_ever_less_often_and_never_given_up() {
+        let tried = |outcome: &str, times, seconds| StartTry {
+            outcome: outcome.into(),
+            times,
+            age: Duration::from_secs(seconds),
+        };
+        let refused = |times, seconds| standing(Some("Stopped"), Some(&tried("NoStock", times, seconds)));
+        assert_eq!((refused(1, 3), refused(1, 4)), (Starts::Refused, Starts::Due));
+        assert_eq!((refused(3, 15), refused(3, 16)), (Starts::Refused, Starts::Due));
+        assert_eq!((refused(u32::MAX, 299), refused(u32::MAX, 300)), (Starts::Refused, Starts::Due));
+        assert_eq!(standing(None, Some(&tried("NoStock", 1, 0))), Starts::Refused, "also if it is not shown");
+        assert_eq!(standing(None, Some(&tried(ACCEPTED, 1, 0))), Starts::None);
+        assert_eq!(standing(Some("Stopped"), Some(&tried(ACCEPTED, 1, 0))), Starts::Moving, "lists lag");
+        assert_eq!(standing(Some("Stopped"), Some(&tried(GONE, 1, 900))), Starts::None);
+        assert_eq!(standing(Some("Running"), Some(&tried("NoStock", 1, 900))), Starts::None);
+    }
 }

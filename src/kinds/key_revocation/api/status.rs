@@ -289,9 +289,10 @@ pub struct Stops {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 64)))]
     pub forced: Vec<String>,
-    /// Instances that refused to stop, and the cloud's code.
+    /// Instances that refused to stop, and the cloud's code. Together with instances and forced at most 5000; what is beyond them is
+    /// not asked to stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 5000))]
     pub refused: Vec<RefusedStop>,
     /// True once every instance was asked to start again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
