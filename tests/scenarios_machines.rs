@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{CUT_LIMIT, DB, calls, entries, instance, phase, revocation, revoke, set_desired, verified};
-use stage::{Stage, condition};
+use revocation::{
+    CUT_LIMIT, DB, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired, set_key,
+    verified,
+};
+use stage::{KEY, Stage, condition, disk};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -124,4 +127,69 @@ async fn a_machine_that_does_not_start_for_hours_leaves_the_journal_alone_and_st
     for replica in replicas {
         replica.kill().await;
     }
+}
+
+/// Result and detail of the check of the evidence.
+fn evidence(object: &Value) -> Option<(String, String)> {
+    let checks = entries(object, "verification");
+    let check = checks.iter().find(|check| check["check"] == "EvidenceSnapshots")?;
+    Some((check["result"].as_str()?.to_owned(), check["detail"].as_str()?.to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn evidence_that_was_asked_for_and_not_taken_is_told() {
+    for (fault, key, why) in [
+        (
+            json!({"action": "DescribeDisks", "delayMs": 25_000}),
+            "Enabled",
+            "the list of disks did not come in time",
+        ),
+        (
+            json!({"action": "DescribeDisks", "status": 403, "code": "Forbidden.RAM"}),
+            "Enabled",
+            "not listed: disks",
+        ),
+        (json!({"action": "CopyImage"}), "Disabled", "it was Disabled already"),
+    ] {
+        let stage = Stage::new().await;
+        set_key(&stage, key).await;
+        stage.order("PUT", "faults", json!([fault])).await;
+        let process = stage.start().await;
+        let fields = json!({"evidenceSnapshots": true, "safety": {"inventoryTimeoutSeconds": 1}});
+        stage.apply(revocation("one", fields)).await;
+        let object = stage.until("KeyRevocation", "one", HOUR, |object| evidence(object).is_some()).await;
+        let (result, detail) = evidence(&object).expect("a check");
+        assert_eq!(result, "Fail", "{detail}");
+        assert!(detail.starts_with("none was taken: ") && detail.contains(why), "{detail}");
+        assert!(results(&object, "CreateSnapshot")[0].contains(why), "{:#}", object["status"]["journal"]);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let object = stage.get("KeyRevocation", "one").await;
+        assert_eq!(results(&object, "CreateSnapshot").len(), 1, "it is told once");
+        assert_eq!((calls(&stage, "ecs:CreateSnapshot").await, evidence(&object).is_some()), (0, true));
+        verified(&object);
+        process.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn evidence_that_takes_its_time_does_not_keep_the_cut_from_coming() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    for number in 0..40 {
+        stage.apply(disk(&format!("disk-{number}"))).await;
+    }
+    for number in 0..40 {
+        stage.until_ready("EncryptedDisk", &format!("disk-{number}")).await;
+    }
+    // Forty disks, eight at a time, half a minute each: longer than a pass may take.
+    stage.order("PUT", "faults", json!([{"action": "CreateSnapshot", "delayMs": 60_000}])).await;
+    let begun = tokio::time::Instant::now();
+    let fields = json!({"evidenceSnapshots": true, "safety": {"inventoryTimeoutSeconds": 300}});
+    stage.apply(revocation("one", fields)).await;
+    let cut = |object: &Value| evidence(object).is_some();
+    let object = stage.until("KeyRevocation", "one", HOUR, cut).await;
+    assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
+    assert_eq!(evidence(&object).expect("a check").0, "Fail", "{:#}", object["status"]["evidence"]);
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    process.kill().await;
 }

@@ -21,6 +21,9 @@ pub mod machines;
 
 /// Snapshots that are asked for at the same time.
 const SNAPSHOTS_AT_ONCE: usize = 8;
+/// How long all of them may take, whatever is waited for the list: half of a pass, which would else be given up before the cut
+/// and begin anew with the same snapshots.
+const EVIDENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Performs the effect. Effects that only record never come here.
 pub async fn act(
@@ -148,7 +151,8 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
         return Err(Fault::conflict("the list of disks is not there any more; looking again"));
     };
     let owner = Owner::of(&world.settings.cluster, object);
-    let limit = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
+    let limit =
+        Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)).min(EVIDENCE_MAX);
     let details = Mutex::new(Vec::new());
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
         let (owner, details) = (&owner, &details);

@@ -324,7 +324,10 @@ impl Pen<'_> {
                 self.status.phase = Some(if listed { Phase::Planned } else { Phase::Planning });
             }
             Goal::Revoked if observed.stage == Stage::Fresh => self.status.phase = Some(Phase::Held),
-            Goal::Revoked if promise::rejected(observed.switch) => self.revoked(object, observed),
+            Goal::Revoked if promise::rejected(observed.switch) => {
+                self.miss_evidence(wanted, observed);
+                self.revoked(object, observed);
+            }
             Goal::Revoked => {}
             Goal::Restored => {
                 if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
@@ -347,6 +350,19 @@ impl Pen<'_> {
                 }
             }
         }
+    }
+
+    /// Says once that evidence was asked for and is not there: after the cut none can be taken.
+    fn miss_evidence(&mut self, wanted: &Wanted, observed: &Observed) {
+        if !wanted.evidence || self.status.evidence.is_some() {
+            return;
+        }
+        let Some(why) = words::no_evidence(observed, &self.status) else { return };
+        let why: String = why.chars().take(512).collect();
+        self.line(EVIDENCE, "0 disks", None, &why);
+        let (requested_at, missing) = (self.now(), Some(why));
+        self.status.evidence =
+            Some(Evidence { requested_at, accepted: 0, refused: 0, snapshots: Vec::new(), missing });
     }
 
     fn revoked(&mut self, object: &KeyRevocation, observed: &Observed) {
@@ -411,6 +427,7 @@ fn evidence(deed: &Deed, requested_at: MicroTime) -> Evidence {
         accepted: count(accepted.clone().count()),
         refused: count(deed.details.len() - accepted.clone().count()),
         snapshots: accepted.take(LIST_MAX).map(|(disk, snapshot)| format!("{disk}={snapshot}")).collect(),
+        missing: None,
     }
 }
 

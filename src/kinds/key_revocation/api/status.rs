@@ -328,6 +328,10 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 130)))]
     pub snapshots: Vec<String>,
+    /// Why there is none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub missing: Option<String>,
 }
 
 /// A ConfigMap.
