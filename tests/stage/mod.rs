@@ -236,6 +236,23 @@ impl Stage {
         request(&self.api, "PUT", "/_kube/faults", Some(json!({ "rules": rules }))).await;
     }
 
+    /// The world of an emergency lane that no loop drives.
+    pub async fn world(&self) -> World {
+        let (gate, cluster) = (Arc::<Gate>::default(), self.cluster().await);
+        let credentials = (sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+        World {
+            kube: self.client.clone(),
+            cloud: self.cloud_client(gate, credentials.0, credentials.1, true),
+            clock: self.clock,
+            account: None,
+            accounts: kinds::accounts(),
+            claims: Arc::default(),
+            revocations: Arc::default(),
+            fresh: Arc::default(),
+            settings: Settings::standard(cluster, "ecskms-system".to_owned(), "test".to_owned()),
+        }
+    }
+
     async fn cluster(&self) -> String {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client.clone());
         namespaces.get("kube-system").await.expect("it is always there").metadata.uid.expect("it has a uid")

@@ -4,11 +4,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use rand::RngExt;
 use serde_json::json;
 
 use super::api::KeyRevocation;
@@ -19,14 +17,13 @@ use super::{observe, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
 use crate::kind::{Fault, Owner, World};
 
-/// The cloud's word for an instance that does not exist.
-pub const GONE: &str = "InvalidInstanceId.NotFound";
-/// The cloud's word for an instance that is not in the state from which it could be stopped: it stands or is on its way.
-const NOT_RUNNING: &str = "IncorrectInstanceStatus";
-/// Instances of one batch call.
-const BATCH: usize = 100;
+pub mod machines;
+
 /// Snapshots that are asked for at the same time.
 const SNAPSHOTS_AT_ONCE: usize = 8;
+/// How long all of them may take, whatever is waited for the list: half of a pass, which would else be given up before the cut
+/// and begin anew with the same snapshots.
+const EVIDENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Performs the effect. Effects that only record never come here.
 pub async fn act(
@@ -46,8 +43,8 @@ pub async fn act(
             switch(object, world, notes, *on).await
         }
         RevocationEffect::TakeEvidence => take_evidence(object, world, notes).await,
-        RevocationEffect::Stop => stop(object, world, notes).await,
-        RevocationEffect::Start => start(object, world, notes).await,
+        RevocationEffect::Stop => machines::stop(object, world, notes).await,
+        RevocationEffect::Start => machines::start(object, world, notes).await,
         RevocationEffect::Publish => publish(object, world, notes).await,
         RevocationEffect::Record
         | RevocationEffect::Reassert
@@ -59,7 +56,7 @@ pub async fn act(
     }
 }
 
-/// Nothing is switched on an old look. The compare-and-swap that recorded the prior state is a fresh look, and so is a watch event
+/// Nothing is switched, stopped or started on an old look. The compare-and-swap that recorded the prior state is a fresh look, and so is a watch event
 /// that comes within a moment of the creation that it tells of, so the first cut needs no other; a process that resumes after a crash, or was paused, reads the object once more.
 async fn read_afresh(object: &KeyRevocation, world: &World, goal: Goal) -> Result<(), Fault> {
     if world.fresh.holds(object) {
@@ -100,7 +97,7 @@ async fn switch(object: &KeyRevocation, world: &World, notes: &Notes, on: bool) 
     answer.map(drop).map_err(Fault::from)
 }
 
-/// Remembers what was called until status says it, and logs it, which outlives the object.
+/// Remembers what was called until status says it, and logs it.
 fn record(
     object: &KeyRevocation,
     world: &World,
@@ -125,11 +122,16 @@ fn record(
 }
 
 fn remember(object: &KeyRevocation, notes: &Notes, deed: Deed) {
-    let Deed { action, target, request_id, result, .. } = &deed;
+    say(object, &deed);
+    notes.add(object.metadata.uid.as_deref().unwrap_or_default(), deed);
+}
+
+/// Logs it, which outlives the object.
+fn say(object: &KeyRevocation, deed: &Deed) {
+    let Deed { action, target, request_id, result, .. } = deed;
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let request_id = request_id.as_deref();
     tracing::info!(revocation = name, action, target, request_id, result, "revocation step");
-    notes.add(object.metadata.uid.as_deref().unwrap_or_default(), deed);
 }
 
 /// What one call said of many.
@@ -149,7 +151,8 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
         return Err(Fault::conflict("the list of disks is not there any more; looking again"));
     };
     let owner = Owner::of(&world.settings.cluster, object);
-    let limit = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
+    let limit =
+        Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)).min(EVIDENCE_MAX);
     let details = Mutex::new(Vec::new());
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
         let (owner, details) = (&owner, &details);
@@ -190,111 +193,6 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
 fn push(details: &Mutex<Vec<(String, String)>>, id: &str, outcome: String) {
     let mut details = details.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     details.push((id.to_owned(), outcome));
-}
-
-/// Every batch at once; the cut follows when all are answered or the deadline has passed, not when the machines are down.
-async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
-        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
-    };
-    let details = Mutex::new(Vec::new());
-    let calls = FuturesUnordered::new();
-    for (ids, force) in [(&stops.instances, false), (&stops.forced, true)] {
-        for batch in ids.chunks(BATCH) {
-            let details = &details;
-            calls.push(async move {
-                match stop_batch(&world.cloud, &object.spec.region, batch, force).await {
-                    Ok(outcomes) => outcomes.into_iter().for_each(|outcome| {
-                        let code = outcome.result.err().map_or(ACCEPTED.to_owned(), |error| error.code);
-                        push(details, &outcome.id, code);
-                    }),
-                    Err(error) => batch.iter().for_each(|id| push(details, id, error.code.clone())),
-                }
-            });
-        }
-    }
-    let limit = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
-    let in_time = tokio::time::timeout(limit, calls.for_each(|()| async {})).await.is_ok();
-    let mut details = details.into_inner().unwrap_or_default();
-    // An instance that stands already, or is on its way, is as good as stopped.
-    details
-        .iter_mut()
-        .filter(|(_, code)| code == NOT_RUNNING)
-        .for_each(|(_, code)| *code = ACCEPTED.to_owned());
-    details.sort();
-    let result = match in_time {
-        true => summary(&details, |outcome| outcome == ACCEPTED),
-        false => format!("deadline passed; {}", summary(&details, |outcome| outcome == ACCEPTED)),
-    };
-    let deed = Deed {
-        at: world.clock.now().as_microsecond(),
-        action: report::STOP,
-        target: format!("{} instances", stops.instances.len() + stops.forced.len()),
-        request_id: None,
-        result,
-        details,
-    };
-    remember(object, notes, deed);
-    notes.answer_stops(uid, stops.requested_at.0.as_microsecond());
-    Ok(())
-}
-
-/// Asks again at once after what passes by itself; the caller's deadline ends it.
-async fn stop_batch(
-    cloud: &Cloud,
-    region: &str,
-    batch: &[String],
-    force: bool,
-) -> Result<Vec<alibaba::BatchOutcome>, alibaba::Error> {
-    loop {
-        match cloud.stop_instances(region, batch, force).await {
-            Err(error) if matches!(error.class, alibaba::Class::Throttled | alibaba::Class::Transient) => {
-                let pause = rand::rng().random_range(Duration::ZERO..Duration::from_millis(400));
-                tokio::time::sleep(pause).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Starts what this revocation stopped, and stands.
-async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(stops) = object.status.as_ref().and_then(|status| status.stops.as_ref()) else {
-        return Err(Fault::conflict("the recorded stops are not there any more; looking again"));
-    };
-    let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
-    let region = &object.spec.region;
-    let shown = world.cloud.instances(region, &ids).await?;
-    let runs = |id: &String| {
-        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
-        status.is_some_and(|status| status != "Stopped")
-    };
-    let still: Vec<String> = ids.into_iter().filter(|id| !runs(id)).collect();
-    let mut details = Vec::new();
-    for batch in still.chunks(BATCH) {
-        for outcome in world.cloud.start_instances(region, batch).await? {
-            let code = match outcome.result {
-                Ok(()) => ACCEPTED.to_owned(),
-                Err(error) => {
-                    notes.refuse_start(uid, &outcome.id, &error.code);
-                    error.code
-                }
-            };
-            details.push((outcome.id, code));
-        }
-    }
-    let deed = Deed {
-        at: world.clock.now().as_microsecond(),
-        action: report::START,
-        target: format!("{} instances", still.len()),
-        request_id: None,
-        result: summary(&details, |outcome| outcome == ACCEPTED),
-        details,
-    };
-    remember(object, notes, deed);
-    Ok(())
 }
 
 /// Puts the whole list into a ConfigMap. Whoever may not, or cannot, revokes all the same.

@@ -228,7 +228,8 @@ pub struct KeyRevocationSpec {
     #[schemars(range(min = 1, max = 60))]
     pub stop_deadline_seconds: u32,
     /// True: a snapshot of every affected disk is asked for before the cut, because none can be made after
-    /// it. Cannot change.
+    /// it. The cut does not wait for it longer than safety.inventoryTimeoutSeconds; status says what is
+    /// missing. Cannot change.
     #[serde(default)]
     pub evidence_snapshots: bool,
     /// What holds the cut back.
@@ -364,7 +365,8 @@ pub struct Safety {
     /// object is created.
     #[serde(default)]
     pub acknowledge_account_wide: bool,
-    /// Seconds after which a step that wants the list of what is hit goes on without it. Fixed when the object
+    /// Seconds after which a step that wants the list of what is hit goes on without it. The snapshots of
+    /// evidenceSnapshots have as long to be accepted, but never more than 60 seconds. Fixed when the object
     /// is created.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 300))]

@@ -32,7 +32,35 @@ struct Note {
     evidence_taken: bool,
     cut_tried: bool,
     published: Option<Published>,
-    start_refusals: BTreeMap<String, (String, Instant)>,
+    starts: BTreeMap<String, Started>,
+}
+
+/// What came of the last call that asked an instance to start.
+struct Started {
+    outcome: String,
+    times: u32,
+    at: Instant,
+}
+
+/// The same, as it stands now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartTry {
+    /// Accepted, or the cloud's code.
+    pub outcome: String,
+    /// How often it was asked.
+    pub times: u32,
+    /// How long ago that was.
+    pub age: Duration,
+}
+
+impl StartTry {
+    /// How long it is left alone: what has no stock, or must be paid for, does not change within seconds.
+    pub fn pause(&self) -> Duration {
+        const FIRST: Duration = Duration::from_secs(4);
+        const LONGEST: Duration = Duration::from_secs(300);
+        let doubled = 1_u32.checked_shl(self.times.saturating_sub(1)).unwrap_or(u32::MAX);
+        FIRST.saturating_mul(doubled).min(LONGEST)
+    }
 }
 
 #[derive(Clone)]
@@ -186,16 +214,23 @@ impl Notes {
         self.with(uid, |note| note.evidence_taken)
     }
 
-    /// An instance refused to start.
-    pub fn refuse_start(&self, uid: &str, instance: &str, code: &str) {
-        let refusal = (code.to_owned(), Instant::now());
-        self.with(uid, |note| note.start_refusals.insert(instance.to_owned(), refusal));
+    /// An instance was asked to start. True if it answered otherwise than the time before.
+    pub fn try_start(&self, uid: &str, instance: &str, outcome: &str) -> bool {
+        self.with(uid, |note| {
+            let before = note.starts.get(instance);
+            let news = before.is_none_or(|before| before.outcome != outcome);
+            let times = before.map_or(1, |before| before.times.saturating_add(1));
+            let started = Started { outcome: outcome.to_owned(), times, at: Instant::now() };
+            note.starts.insert(instance.to_owned(), started);
+            news
+        })
     }
 
-    /// Why an instance refused to start a moment ago.
-    pub fn start_refusal(&self, uid: &str, instance: &str) -> Option<(String, Duration)> {
+    /// What came of it the last time.
+    pub fn start_try(&self, uid: &str, instance: &str) -> Option<StartTry> {
         self.with(uid, |note| {
-            note.start_refusals.get(instance).map(|(code, at)| (code.clone(), at.elapsed()))
+            let Started { outcome, times, at } = note.starts.get(instance)?;
+            Some(StartTry { outcome: outcome.clone(), times: *times, age: at.elapsed() })
         })
     }
 

@@ -484,8 +484,6 @@ async fn look_at_starts(
     notes: &Notes,
     observed: &mut Observed,
 ) -> Result<(), Fault> {
-    /// After this long, a refused start is tried again.
-    const AGAIN: Duration = Duration::from_secs(4);
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let Some(stops) = status.stops.as_ref().filter(|stops| !stops.started) else { return Ok(()) };
     if observed.stage < Stage::Restoring || Some(observed.switch) != observed.prior {
@@ -495,14 +493,8 @@ async fn look_at_starts(
     let shown = world.cloud.instances(&object.spec.region, &ids).await?;
     let mut starts = Starts::None;
     for id in &ids {
-        let status = shown.iter().find(|instance| instance.id == *id).map(|instance| instance.status.word());
-        let one = match (status, notes.start_refusal(uid, id)) {
-            (Some("Stopping" | "Pending"), _) => Starts::Moving,
-            (Some("Stopped") | None, Some((code, _))) if code == act::GONE => Starts::None,
-            (Some("Stopped") | None, Some((_, age))) if age < AGAIN => Starts::Refused,
-            (Some("Stopped") | None, _) => Starts::Due,
-            _ => Starts::None,
-        };
+        let tried = notes.start_try(uid, id);
+        let one = act::machines::standing(act::machines::word_of(&shown, id), tried.as_ref());
         starts = match (starts, one) {
             (Starts::Due, _) | (_, Starts::Due) => Starts::Due,
             (Starts::Moving, _) | (_, Starts::Moving) => Starts::Moving,

@@ -1,5 +1,7 @@
 //! What a KeyRevocation says about itself: the recorded steps, the journal, the list, the checks. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::api::{
@@ -28,8 +30,10 @@ pub const EVIDENCE: &str = "CreateSnapshot";
 pub const STOP: &str = "StopInstances";
 /// The start calls.
 pub const START: &str = "StartInstances";
+/// Before the code of a stop call of which nobody can say that it had no effect.
+pub const UNCLEAR: &str = "may stop: ";
 
-/// Instances that status can hold as stopped.
+/// Instances that status can hold as stopped or refused, all in all: an object of Kubernetes holds a megabyte and a half.
 const STOPS_MAX: usize = 5_000;
 /// Entries of the shorter lists.
 const LIST_MAX: usize = 100;
@@ -68,26 +72,56 @@ pub fn report(
     Report { status: pen.status, facts, message }
 }
 
-/// Instances that should be stopped and were not asked to, or only more gently.
+/// Instances that should be stopped and were not asked to, or only more gently. Not those for which status has no room: nobody
+/// could start them again.
 pub fn unasked(status: &KeyRevocationStatus, blast: &Blast, running: Running) -> usize {
-    let (gentle, forced) = to_ask(status, blast, running);
-    gentle.len() + forced.len()
+    let asked = ToAsk::of(status.stops.as_ref(), blast, running);
+    asked.gentle.len() + asked.forced.len()
 }
 
-fn to_ask(status: &KeyRevocationStatus, blast: &Blast, running: Running) -> (Vec<String>, Vec<String>) {
-    let (gentle, forced) = blast.to_stop(running);
-    let Some(stops) = &status.stops else {
-        return (gentle.into_iter().collect(), forced.into_iter().collect());
-    };
-    let asked = |id: &String, force: bool| {
-        stops.forced.contains(id)
-            || (!force && stops.instances.contains(id))
-            || stops.refused.iter().any(|refused| refused.id == *id && refused.forced >= force)
-    };
-    (
-        gentle.into_iter().filter(|id| !asked(id, false)).collect(),
-        forced.into_iter().filter(|id| !asked(id, true)).collect(),
-    )
+/// What is to be asked to stop.
+#[derive(Default)]
+struct ToAsk {
+    gentle: Vec<String>,
+    forced: Vec<String>,
+    /// How many more there are than status can hold.
+    beyond: usize,
+}
+
+impl ToAsk {
+    fn of(stops: Option<&Stops>, blast: &Blast, running: Running) -> ToAsk {
+        let (gentle, forced) = blast.to_stop(running);
+        let (mut by_force, mut gently) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(stops) = stops {
+            by_force.extend(&stops.forced);
+            gently.extend(&stops.instances);
+            for refused in &stops.refused {
+                if refused.forced { &mut by_force } else { &mut gently }.insert(&refused.id);
+            }
+        }
+        let mut room = STOPS_MAX.saturating_sub(stops.map_or(0, held));
+        let mut asked = ToAsk::default();
+        for id in forced.into_iter().filter(|id| !by_force.contains(id)) {
+            match gently.contains(&id) {
+                true => asked.forced.push(id),
+                false if room > 0 => {
+                    room -= 1;
+                    asked.forced.push(id);
+                }
+                false => asked.beyond += 1,
+            }
+        }
+        let mut gentle: Vec<String> =
+            gentle.into_iter().filter(|id| !by_force.contains(id) && !gently.contains(id)).collect();
+        asked.beyond += gentle.len().saturating_sub(room);
+        gentle.truncate(room);
+        ToAsk { gentle, ..asked }
+    }
+}
+
+/// How many instances the record holds.
+fn held(stops: &Stops) -> usize {
+    stops.instances.len() + stops.forced.len() + stops.refused.len()
 }
 
 /// Writes into the status of one pass.
@@ -139,20 +173,24 @@ impl Pen<'_> {
         }
     }
 
-    /// What refused is not what this revocation stopped.
+    /// What refused is not what this revocation stopped; what may have stopped all the same is.
     fn answer_stops(&mut self, deed: &Deed) {
         let Some(stops) = &mut self.status.stops else { return };
         stops.answered = true;
-        for (id, code) in deed.details.iter().filter(|(_, code)| code != "Accepted") {
-            let forced = stops.forced.contains(id);
-            stops.instances.retain(|kept| kept != id);
-            stops.forced.retain(|kept| kept != id);
-            stops.refused.retain(|refused| refused.id != *id);
-            if stops.refused.len() < LIST_MAX {
-                let code = code.chars().take(128).collect();
-                stops.refused.push(RefusedStop { id: id.clone(), code, forced });
-            }
-        }
+        let is_refusal = |code: &str| code != "Accepted" && !code.starts_with(UNCLEAR);
+        let refused: BTreeMap<&String, &String> =
+            deed.details.iter().filter(|(_, code)| is_refusal(code)).map(|(id, code)| (id, code)).collect();
+        let forced: BTreeSet<String> =
+            stops.forced.iter().filter(|id| refused.contains_key(id)).cloned().collect();
+        stops.instances.retain(|id| !refused.contains_key(id));
+        stops.forced.retain(|id| !refused.contains_key(id));
+        stops.refused.retain(|old| !refused.contains_key(&old.id));
+        let room = STOPS_MAX.saturating_sub(held(stops));
+        stops.refused.extend(refused.into_iter().take(room).map(|(id, code)| RefusedStop {
+            id: id.clone(),
+            code: code.chars().take(128).collect(),
+            forced: forced.contains(id),
+        }));
     }
 
     /// Who is hit, as far as it is known.
@@ -247,7 +285,7 @@ impl Pen<'_> {
     /// Written before the stop calls, so that a restoration after a crash knows what they were about.
     fn record_stops(&mut self, wanted: &Wanted, observed: &Observed) {
         let Inventory::Done(blast) = &observed.inventory else { return };
-        let (gentle, forced) = to_ask(&self.status, blast, wanted.running);
+        let ToAsk { gentle, forced, beyond } = ToAsk::of(self.status.stops.as_ref(), blast, wanted.running);
         if gentle.is_empty() && forced.is_empty() {
             return;
         }
@@ -262,13 +300,17 @@ impl Pen<'_> {
         });
         stops.requested_at = self.now();
         stops.answered = false;
-        stops.instances.retain(|id| !forced.contains(id));
+        let by_force: BTreeSet<&String> = forced.iter().collect();
+        stops.instances.retain(|id| !by_force.contains(id));
+        stops.refused.retain(|refused| !by_force.contains(&refused.id));
         stops.instances.extend(gentle);
         stops.forced.extend(forced);
-        stops.instances.truncate(STOPS_MAX);
-        stops.forced.truncate(STOPS_MAX);
         self.status.stops = Some(stops);
-        self.line("RecordStops", &format!("{count} instances"), None, "Recorded");
+        let result = match beyond {
+            0 => "Recorded".to_owned(),
+            more => format!("Recorded; {more} more than status can hold, which are not asked to stop"),
+        };
+        self.line("RecordStops", &format!("{count} instances"), None, &result);
     }
 
     /// How far it has come, once nothing is to be done right now.
@@ -290,7 +332,10 @@ impl Pen<'_> {
                 self.status.phase = Some(if listed { Phase::Planned } else { Phase::Planning });
             }
             Goal::Revoked if observed.stage == Stage::Fresh => self.status.phase = Some(Phase::Held),
-            Goal::Revoked if promise::rejected(observed.switch) => self.revoked(object, observed),
+            Goal::Revoked if promise::rejected(observed.switch) => {
+                self.miss_evidence(wanted, observed);
+                self.revoked(object, observed);
+            }
             Goal::Revoked => {}
             Goal::Restored if observed.prior.is_none() => self.status.phase = Some(Phase::Held),
             Goal::Restored => {
@@ -316,6 +361,19 @@ impl Pen<'_> {
                 }
             }
         }
+    }
+
+    /// Says once that evidence was asked for and is not there: after the cut none can be taken.
+    fn miss_evidence(&mut self, wanted: &Wanted, observed: &Observed) {
+        if !wanted.evidence || self.status.evidence.is_some() {
+            return;
+        }
+        let Some(why) = words::no_evidence(observed, &self.status) else { return };
+        let why: String = why.chars().take(512).collect();
+        self.line(EVIDENCE, "0 disks", None, &why);
+        let (requested_at, missing) = (self.now(), Some(why));
+        self.status.evidence =
+            Some(Evidence { requested_at, accepted: 0, refused: 0, snapshots: Vec::new(), missing });
     }
 
     fn revoked(&mut self, object: &KeyRevocation, observed: &Observed) {
@@ -396,6 +454,7 @@ fn evidence(deed: &Deed, requested_at: MicroTime) -> Evidence {
         accepted: count(accepted.clone().count()),
         refused: count(deed.details.len() - accepted.clone().count()),
         snapshots: accepted.take(LIST_MAX).map(|(disk, snapshot)| format!("{disk}={snapshot}")).collect(),
+        missing: None,
     }
 }
 

@@ -281,7 +281,8 @@ pub struct Stops {
     /// True once every call was answered or the deadline has passed.
     #[serde(default)]
     pub answered: bool,
-    /// Instances that ran before and were asked to stop. What refused is taken off once that is known.
+    /// Instances that ran before and were asked to stop. What certainly refused is taken off once that is known; what may have
+    /// stopped although no answer says so stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 64)))]
     pub instances: Vec<String>,
@@ -289,9 +290,10 @@ pub struct Stops {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5000), inner(length(max = 64)))]
     pub forced: Vec<String>,
-    /// Instances that refused to stop, and the cloud's code.
+    /// Instances that refused to stop, and the cloud's code. Together with instances and forced at most 5000; what is beyond them is
+    /// not asked to stop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 5000))]
     pub refused: Vec<RefusedStop>,
     /// True once every instance was asked to start again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -327,6 +329,10 @@ pub struct Evidence {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 130)))]
     pub snapshots: Vec<String>,
+    /// Why there is none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub missing: Option<String>,
 }
 
 /// A ConfigMap.

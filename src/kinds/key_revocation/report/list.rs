@@ -83,6 +83,7 @@ fn items(blast: &Blast) -> Vec<AffectedItem> {
 
 /// Instances that may still hold a data key, and why they still run.
 pub fn still_readable(blast: &Blast, stops: Option<&Stops>) -> StillReadable {
+    let full = stops.is_some_and(|stops| super::held(stops) >= super::STOPS_MAX);
     let reason = |id: &String, status: Option<&str>| {
         let refused = stops.and_then(|stops| stops.refused.iter().find(|refused| refused.id == *id));
         let asked = stops.is_some_and(|stops| stops.instances.contains(id) || stops.forced.contains(id));
@@ -90,6 +91,7 @@ pub fn still_readable(blast: &Blast, stops: Option<&Stops>) -> StillReadable {
             (Some(refused), _) => Some(format!("refused to stop: {}", refused.code)),
             (None, None) => Some("not shown by DescribeInstances".to_owned()),
             (None, _) if asked => Some("asked to stop".to_owned()),
+            (None, _) if full => Some("not asked to stop: status can record no more stops".to_owned()),
             (None, _) => Some("left running, as asked".to_owned()),
         }
     };

@@ -173,6 +173,53 @@ fn what_refused_to_stop_is_readable_and_not_to_be_started() {
 }
 
 #[test]
+fn whatever_many_instances_refuse_to_stop_none_is_asked_again_and_again() {
+    for count in [150, 5_200] {
+        let names: Vec<String> = (0..count).map(|number| format!("i-{number:05}")).collect();
+        let running: Vec<_> = names.iter().map(|name| (name.as_str(), "Running")).collect();
+        let cut = || Observed { inventory: list(&running), ..observed(Stage::Cut, Switch::Off) };
+        let due = Observed { unasked: count, ..cut() };
+        let mut status = told(&wanted(Running::Stop), &due, KeyRevocationStatus::default()).status;
+        let line = status.journal.last().expect("an entry");
+        assert_eq!(line.action, "RecordStops");
+        assert_eq!(
+            line.result.contains("200 more than status can hold"),
+            count > STOPS_MAX,
+            "{}",
+            line.result
+        );
+        let refused = status
+            .stops
+            .as_ref()
+            .expect("stops")
+            .instances
+            .iter()
+            .map(|id| (id.clone(), "NoPermission".into()));
+        let details: Vec<_> = refused.collect();
+        let deed = |details: Vec<(String, String)>| Deed {
+            at: 1,
+            action: STOP,
+            target: format!("{} instances", details.len()),
+            request_id: None,
+            result: "0 accepted".into(),
+            details,
+        };
+        let seen = Observed { deeds: vec![deed(details)], ..cut() };
+        status = told(&wanted(Running::Stop), &seen, status).status;
+        let stops = status.stops.clone().expect("stops");
+        assert_eq!((stops.instances.len(), stops.refused.len()), (0, count.min(STOPS_MAX)));
+        let Inventory::Done(blast) = &seen.inventory else { unreachable!("it is done") };
+        assert_eq!(unasked(&status, blast, Running::Stop), 0, "the revocation comes to rest");
+        assert_eq!(unasked(&status, blast, Running::ForceStop), count.min(STOPS_MAX));
+        assert!(serde_json::to_vec(&status).expect("JSON").len() < 1_000_000);
+        // By force, and accepted: they are to be started, and do not count as refused any more.
+        let forced = Observed { unasked: 1, ..cut() };
+        let stops = told(&wanted(Running::ForceStop), &forced, status).status.stops.expect("stops");
+        assert_eq!((stops.forced.len(), stops.refused.len()), (count.min(STOPS_MAX), 0));
+    }
+}
+
+#[test]
 fn what_cannot_be_checked_never_counts_as_a_pass() {
     let verified = |probe: Option<Option<bool>>| {
         let probe = probe.map(|cut_off| Probe { instance: "i-1".into(), cut_off, word: "code".into() });

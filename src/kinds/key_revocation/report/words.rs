@@ -1,7 +1,7 @@
 //! Conditions, checks and sentences of a KeyRevocation. Pure.
 
 use super::super::api::{Evidence, KeyRevocation, KeyRevocationStatus, Method, VerificationResult};
-use super::super::blast::ROLE_LIMIT;
+use super::super::blast::{Blast, ROLE_LIMIT};
 use super::super::decide::{
     Goal, Inventory, KeyCheck, Lever, Observed, RevocationEffect, Stage, Switch, Wanted,
 };
@@ -61,11 +61,35 @@ pub fn checks(
         ));
     }
     if let Some(evidence) = evidence {
-        let result = if evidence.refused == 0 { Pass } else { Fail };
-        let detail = format!("{} snapshots accepted, {} refused", evidence.accepted, evidence.refused);
-        checks.push(("EvidenceSnapshots", result, detail));
+        let result = if evidence.refused == 0 && evidence.missing.is_none() { Pass } else { Fail };
+        let counted = || format!("{} snapshots accepted, {} refused", evidence.accepted, evidence.refused);
+        checks.push(("EvidenceSnapshots", result, evidence.missing.clone().unwrap_or_else(counted)));
     }
     checks
+}
+
+/// Why the cut stands without evidence; None while that cannot be said, and where there is nothing to take any of.
+pub fn no_evidence(observed: &Observed, status: &KeyRevocationStatus) -> Option<String> {
+    let cut = status.journal.iter().any(|entry| {
+        matches!(entry.action.as_str(), "DisableKey" | "DetachPolicyFromRole") && entry.result == "Accepted"
+    });
+    let prior = status.prior_state.as_ref().map_or("off", |prior| prior.key_state.as_str());
+    let unlisted = |blast: &Blast| blast.missing.iter().find(|missing| missing.starts_with("disks")).cloned();
+    match &observed.inventory {
+        _ if observed.prior.is_some_and(|prior| prior != Switch::On) => {
+            Some(format!("none was taken: before the revocation it was {prior} already"))
+        }
+        Inventory::Done(blast) if blast.disks.is_empty() => {
+            unlisted(blast).map(|missing| format!("none was taken: not listed: {missing}"))
+        }
+        _ if cut => Some("none was taken: the list of disks did not come in time".to_owned()),
+        // Another process may be about to write down what it took.
+        _ if observed.stage < Stage::Cut => None,
+        _ => Some(
+            "none is recorded: it was found off before any was asked for, or whoever asked could not write it down"
+                .to_owned(),
+        ),
+    }
 }
 
 fn fact(name: &'static str, truth: Truth, reason: Reason, message: impl Into<String>) -> Fact {
