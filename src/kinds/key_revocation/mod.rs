@@ -25,6 +25,7 @@ pub mod inventory;
 pub mod journal;
 pub mod notes;
 pub mod observe;
+pub mod others;
 pub mod promise;
 pub mod report;
 

@@ -5,9 +5,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use kube::Api;
-use kube::api::ListParams;
-
 use super::api::{KeyRevocation, KeyRevocationStatus, Phase};
 use super::blast;
 use super::decide::{
@@ -15,7 +12,7 @@ use super::decide::{
 };
 use super::inventory::{self, Question};
 use super::notes::{ACCEPTED, Found, Notes, Wish};
-use super::{act, journal, promise};
+use super::{act, journal, others, promise};
 use crate::alibaba::{Cloud, KeyState};
 use crate::kind::{Fault, FaultClass, World};
 
@@ -60,7 +57,7 @@ pub async fn observe(
     let saw_on = observed.stage == Stage::Fresh && observed.switch == Switch::On;
     notes.saw_on(uid, saw_on.then_some(began));
     let goal = promise::goal(wanted, &observed);
-    look_at_others(object, wanted, goal, world, &mut observed).await?;
+    others::look_at_others(object, wanted, goal, world, &mut observed).await?;
     if began.elapsed() > LOOK_MAX {
         return Err(Fault::conflict(
             "the look took so long that its parts do not belong together; looking again",
@@ -148,7 +145,7 @@ fn remembered(
 }
 
 /// What a record, or a declaration, means as a switch.
-fn switch_recorded(object: &KeyRevocation, word: &str, policies: Option<&[String]>) -> Switch {
+pub fn switch_recorded(object: &KeyRevocation, word: &str, policies: Option<&[String]>) -> Switch {
     match object.spec.method {
         super::api::Method::DisableKey => switch_of(&KeyState::from_word(word)),
         super::api::Method::DetachEcsRole => grant(policies.unwrap_or_default()),
@@ -169,7 +166,7 @@ pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
     (key.is_some() || object.spec.account_ref.is_none()) && notes.is_own_key(&object.spec.region, key)
 }
 
-fn stage(status: &KeyRevocationStatus) -> Stage {
+pub fn stage(status: &KeyRevocationStatus) -> Stage {
     match (status.prior_state.is_some(), status.timings.restored_at.is_some(), status.phase) {
         (false, ..) => Stage::Fresh,
         // Also once more, where a late cut came after the first time.
@@ -284,99 +281,6 @@ fn grant(policies: &[String]) -> Switch {
         true => Switch::On,
         false => Switch::Off,
     }
-}
-
-/// The revocations beside this one. Asked of the server itself where the answer changes what is done: before a state that another
-/// revocation has made is taken for the prior one, and before the key is given back. Never before a cut that is due.
-async fn look_at_others(
-    object: &KeyRevocation,
-    wanted: &Wanted,
-    goal: Goal,
-    world: &World,
-    observed: &mut Observed,
-) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let capturing = goal == Goal::Revoked
-        && !wanted.declared
-        && observed.stage == Stage::Fresh
-        && !matches!(observed.switch, Switch::On | Switch::Missing)
-        && observed.key == KeyCheck::Customer;
-    if !capturing && goal != Goal::Restored {
-        let hold = super::hold_of(object);
-        observed.holder = world.revocations.others(uid, &hold).into_iter().next();
-        return Ok(());
-    }
-    let api: Api<KeyRevocation> = Api::all(world.kube.clone());
-    let list = world.read(api.list(&ListParams::default())).await?;
-    let mut others: Vec<KeyRevocation> = list
-        .items
-        .into_iter()
-        .filter(|other| {
-            other.metadata.uid.as_deref() != Some(uid) && same_switch(other, object, wanted.lever)
-        })
-        .filter(|other| is_recorded(other) || super::may_have_cut(other))
-        .collect();
-    others.sort_by_key(|other| (captured_at(other), other.metadata.uid.clone()));
-    // Also one that is restored, as long as a late cut of it may have made the state that is seen here.
-    let is_closed = |other: &KeyRevocation| {
-        other.status.as_ref().is_some_and(|status| status.timings.closed_at.is_some())
-    };
-    let first = others.iter().find(|other| !is_closed(other));
-    if let Some(other) = first.filter(|_| capturing) {
-        inherit(object, other, observed);
-    }
-    if goal == Goal::Restored {
-        let done = |other: &KeyRevocation| {
-            other.status.as_ref().is_some_and(|status| stage(status) == Stage::Restored)
-        };
-        observed.unfinished = others.iter().any(|other| !done(other));
-        let own = (captured_at(object), uid);
-        let before = |other: &&KeyRevocation| {
-            let theirs = (captured_at(other), other.metadata.uid.as_deref().unwrap_or_default());
-            is_recorded(other) && !is_closed(other) && (own.0.is_none() || theirs < own)
-        };
-        if let Some(other) = others.iter().find(before) {
-            inherit(object, other, observed);
-        }
-    }
-    let wants_it = |other: &&KeyRevocation| {
-        (super::is_live(other) || (!is_recorded(other) && super::cuts_at_once(other)))
-            && super::keeps(other, world.clock.now())
-    };
-    let holder = others.iter().find(wants_it).and_then(|other| other.metadata.name.clone());
-    observed.holder = holder;
-    Ok(())
-}
-
-/// Takes what another revocation goes back to for what this one goes back to, if that differs from what is recorded here: two
-/// records of one switch that differ would each undo what the other gives back.
-fn inherit(object: &KeyRevocation, other: &KeyRevocation, observed: &mut Observed) {
-    let Some((word, policies)) = super::goes_back_to(other) else { return };
-    let switch = switch_recorded(other, &word, policies.as_deref());
-    if observed.prior == Some(switch) {
-        return;
-    }
-    observed.prior = observed.prior.map(|_| switch);
-    observed.inherited = Some((other.metadata.name.clone().unwrap_or_default(), switch, word));
-    if super::lever(&object.spec) == Lever::Role {
-        observed.policies = policies;
-    }
-}
-
-fn captured_at(object: &KeyRevocation) -> Option<jiff::Timestamp> {
-    Some(object.status.as_ref()?.prior_state.as_ref()?.captured_at.0)
-}
-
-fn is_recorded(object: &KeyRevocation) -> bool {
-    object.status.as_ref().is_some_and(|status| status.prior_state.is_some())
-}
-
-fn same_switch(a: &KeyRevocation, b: &KeyRevocation, lever: Lever) -> bool {
-    let account =
-        |object: &KeyRevocation| object.spec.account_ref.as_ref().map(|account| account.name.clone());
-    a.spec.method == b.spec.method
-        && (lever == Lever::Key || account(a) == account(b))
-        && (lever == Lever::Role || (a.spec.region == b.spec.region && a.spec.key_id == b.spec.key_id))
 }
 
 fn look_at_inventory(
