@@ -304,8 +304,11 @@ async fn whose_an_account_is_was_asked_before_its_key_is_cut() {
     stage.until_ready("CloudAccount", "second").await;
     process.kill().await;
     let standby = stage.start_standby().await;
-    stage.apply(revocation("one", "Planned", "Recorded")).await;
-    stage.until_reason("KeyRevocation", "one", "Planned").await;
+    // What waits for an approval is looked at only when it changes.
+    let mut held = revocation("one", "Revoked", "Recorded");
+    held["spec"]["approvalsRequired"] = json!(1);
+    stage.apply(held.clone()).await;
+    stage.until_reason("KeyRevocation", "one", "ApprovalMissing").await;
     let before = identity_checks(&stage).await;
     // Another version of the Secret makes the client anew.
     let api: Api<Secret> = Api::namespaced(stage.client.clone(), HOME);
@@ -313,7 +316,8 @@ async fn whose_an_account_is_was_asked_before_its_key_is_cut() {
     api.patch("keys", &PatchParams::default(), &patch).await.expect("it is accepted");
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(identity_checks(&stage).await, before + 1, "without any need");
-    stage.apply(revocation("one", "Revoked", "Recorded")).await;
+    held["spec"]["approvals"] = json!([{ "approver": "bob" }]);
+    stage.apply(held).await;
     stage.until_reason("KeyRevocation", "one", "Revoked").await;
     assert_eq!(identity_checks(&stage).await, before + 1, "and not on the way to the cut");
     standby.kill().await;
