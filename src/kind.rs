@@ -192,13 +192,20 @@ pub fn standing_refusal<K: Kind>(object: &K) -> Option<Reason> {
     (same_object && stands && !asked_again).then_some(reason)
 }
 
-/// The value with which somebody asked for a look at the object.
+/// The value with which somebody asked for a look at the object; of two times the later one.
 pub fn requested_at<K: Resource>(object: &K) -> Option<&str> {
     let annotations = object.meta().annotations.as_ref()?;
-    [RECONCILE_ANNOTATION, FLUX_RECONCILE_ANNOTATION]
-        .iter()
-        .find_map(|name| annotations.get(*name))
-        .map(String::as_str)
+    let asked = |name| annotations.get(name).map(String::as_str);
+    let seconds = |value: &str| jiff::Timestamp::from_second(value.parse().ok()?).ok();
+    let time = |value: &str| value.parse::<jiff::Timestamp>().ok().or_else(|| seconds(value));
+    match (asked(RECONCILE_ANNOTATION), asked(FLUX_RECONCILE_ANNOTATION)) {
+        (Some(ours), Some(flux)) => match (time(ours), time(flux)) {
+            (Some(our_time), Some(flux_time)) if our_time < flux_time => Some(flux),
+            (None, Some(_)) => Some(flux),
+            _ => Some(ours),
+        },
+        (ours, flux) => ours.or(flux),
+    }
 }
 
 /// Everything outside of this process. If it is not in the signature, the function is pure. Clones share it.

@@ -84,10 +84,9 @@ fn ordinary(outcome: &Outcome, failures: u32) -> Pace {
         Outcome::Waiting(WaitPace::Seconds) => seconds(2),
         Outcome::Waiting(WaitPace::Minutes) => seconds(15),
         Outcome::Waiting(WaitPace::Patient) => seconds(60),
-        // Nothing is wrong, so what is said of the key and the source must stay true.
-        Outcome::Blocked(Reason::CutoverPending) => Pace::After(RESYNC),
         Outcome::Blocked(reason) => match reason.mover() {
-            Mover::Object => Pace::OnChange,
+            // What is said of the key and the resource must stay true, and what is invalid may be so because of another object.
+            Mover::Object => Pace::After(RESYNC),
             Mover::Outside | Mover::Nobody | Mover::Time => seconds(60),
         },
         Outcome::Fault(fault) => Pace::After(after_fault(fault, failures)),
@@ -126,7 +125,7 @@ mod tests {
     #[test]
     fn an_object_that_only_its_author_can_mend_is_left_alone() {
         let pace = |reason| pace(Lane::Ordinary, &Outcome::Blocked(reason), 0);
-        assert_eq!(pace(Reason::InvalidSpec), Pace::OnChange);
+        assert_eq!(pace(Reason::InvalidSpec), Pace::After(RESYNC));
         assert_eq!(pace(Reason::CutoverPending), Pace::After(RESYNC));
         assert_eq!(pace(Reason::KeyDisabled), Pace::After(Duration::from_secs(60)));
     }

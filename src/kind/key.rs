@@ -32,8 +32,9 @@ impl World {
         service: bool,
         pinned: Option<&str>,
     ) -> Result<KeyFact, Fault> {
-        // An id needs no call to be known as revoked; an alias is resolved first.
-        if let Some(id) = pinned.or((!key.starts_with("alias/")).then_some(key))
+        // An id needs no call to be known as revoked; an alias is resolved first. A service key cannot be revoked.
+        if !service
+            && let Some(id) = pinned.or((!key.starts_with("alias/")).then_some(key))
             && let Some(fact) = self.revoked(region, id)
         {
             return Ok(fact);
@@ -47,6 +48,8 @@ impl World {
             });
         };
         let id = found.id.clone();
+        // Also one that is named by its id, without its alias.
+        let service = service || found.is_service_key;
         if !service && let Some(fact) = self.revoked(region, &id) {
             return Ok(fact);
         }

@@ -55,6 +55,12 @@ impl Owner {
         ]
     }
 
+    /// The tags by which everything of this name is found, also from an earlier life of it, as they stand in the cloud.
+    pub fn family(&self) -> [(&'static str, String); 3] {
+        let [cluster, namespace, name, _] = self.tags();
+        [cluster, namespace, name]
+    }
+
     /// Adds the ownership tags and the user's to a creation request.
     pub fn add_tags(&self, parameters: &mut BTreeMap<String, String>, others: &[(String, String)]) {
         let own = self.tags().into_iter().map(|(key, value)| (key.to_owned(), value));
@@ -90,6 +96,13 @@ mod tests {
         assert!(token.len() <= 64 && token.is_ascii());
         assert_ne!(token, owner().client_token("disk", 2));
         assert_ne!(token, owner().client_token("image", 1));
+    }
+
+    #[test]
+    fn what_is_looked_for_is_what_was_written_however_long_the_name() {
+        let long = Owner { name: "n".repeat(253), ..owner() };
+        assert_eq!(long.family()[..], long.tags()[..3]);
+        assert_eq!(long.family()[2].1.len(), 128);
     }
 
     #[test]

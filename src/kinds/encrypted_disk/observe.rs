@@ -125,8 +125,8 @@ async fn find_disks(look: &Look<'_>) -> Result<(Vec<alibaba::Disk>, Option<Strin
     if look.wanted.is_none() && look.creation.intent.is_none() {
         return Ok((Vec::new(), None));
     }
-    let tags =
-        [(tag::CLUSTER, &*owner.cluster), (tag::NAMESPACE, &*owner.namespace), (tag::NAME, &*owner.name)];
+    let family = owner.family();
+    let tags = family.each_ref().map(|(key, value)| (*key, value.as_str()));
     let found = cloud.disks_by_tags(look.region(), &tags).await?;
     let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|disk| owner.owns(&disk.tags));
     // A disk of this name that came along with an instance is no earlier life of this object.

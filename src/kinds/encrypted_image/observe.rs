@@ -114,8 +114,8 @@ async fn find_copies(
     let last_look = wanted.is_none() && adopted.is_none() && found.is_empty();
     let first_look = wanted.is_some() && by_id.is_none();
     if first_look || (last_look && observed.creation.intent.is_some()) {
-        let tags =
-            [(tag::CLUSTER, &*owner.cluster), (tag::NAMESPACE, &*owner.namespace), (tag::NAME, &*owner.name)];
+        let family = owner.family();
+        let tags = family.each_ref().map(|(key, value)| (*key, value.as_str()));
         for image in world.cloud.images_by_tags(region, &tags).await? {
             match owner.owns(&image.tags) {
                 true => found.push(image),

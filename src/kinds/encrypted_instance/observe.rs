@@ -109,8 +109,8 @@ async fn find_instances(
     if wanted.is_none() && observed.creation.intent.is_none() {
         return Ok(());
     }
-    let tags =
-        [(tag::CLUSTER, &*owner.cluster), (tag::NAMESPACE, &*owner.namespace), (tag::NAME, &*owner.name)];
+    let family = owner.family();
+    let tags = family.each_ref().map(|(key, value)| (*key, value.as_str()));
     for instance in world.cloud.instances_by_tags(region, &tags).await? {
         match owner.owns(&instance.tags) {
             true => {
