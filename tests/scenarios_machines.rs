@@ -193,3 +193,21 @@ async fn evidence_that_takes_its_time_does_not_keep_the_cut_from_coming() {
     assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
     process.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_events_store_that_hangs_does_not_hold_an_approved_cut() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let slow = json!({"resource": "events.events.k8s.io", "latencyMilliseconds": 60_000});
+    stage.api_order("PUT", "/_kube/faults", json!({"rules": [slow]})).await;
+    stage.apply(revocation("one", json!({"approvalsRequired": 1}))).await;
+    stage.until_reason("KeyRevocation", "one", "ApprovalMissing").await;
+    let begun = tokio::time::Instant::now();
+    let approved = json!({"approvalsRequired": 1, "approvals": [{"approver": "bob"}]});
+    stage.apply(revocation("one", approved)).await;
+    while cloud_key(&stage, KEY).await != "Disabled" {
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    process.kill().await;
+}

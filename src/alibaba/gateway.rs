@@ -47,8 +47,8 @@ pub struct Settings {
     /// The region whose STS answers; without one, the central STS does, which no VPC can reach without the
     /// internet.
     pub sts_region: Option<String>,
-    /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS has
-    /// little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own: two of them
+    /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS and
+    /// RAM have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own: two of them
     /// stay within the twenty reads a second that KMS grants, and the ordinary one writes nothing to KMS.
     pub urgent: bool,
     /// Time of day and nonces.

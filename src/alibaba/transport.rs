@@ -23,7 +23,8 @@ use super::sign::{self, Stamp};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take in total, its reply included.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for KMS in the lane that revokes keys: a lost answer must not cost half a minute, and its calls may be repeated.
+/// The same for KMS and RAM in the lane that revokes keys: a lost answer must not cost half a minute, and their calls may be
+/// repeated.
 pub const URGENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept. Servers close idle ones too, and a request that meets such an end is
 /// ambiguous, so this side closes first.
@@ -115,7 +116,7 @@ pub(crate) struct Reply {
 pub(crate) struct Transport {
     carrier: Carrier,
     clock: Clock,
-    kms_timeout: Duration,
+    switch_timeout: Duration,
 }
 
 #[derive(Clone)]
@@ -137,20 +138,21 @@ struct Raw {
 }
 
 impl Transport {
-    /// Builds the client; `bypass_proxy` ignores the proxy of the environment. KMS has `kms_timeout` for a reply.
+    /// Builds the client; `bypass_proxy` ignores the proxy of the environment. KMS and RAM, where keys and
+    /// grants are switched, have `switch_timeout` for a reply.
     ///
     /// Errors: class Defect, `Local.Client`, if this machine offers no usable TLS roots.
     pub(crate) fn new(
         wire: Wire,
         clock: Clock,
         bypass_proxy: bool,
-        kms_timeout: Duration,
+        switch_timeout: Duration,
     ) -> Result<Transport, Error> {
         let carrier = match wire {
             Wire::Network => Carrier::Network { client: client(bypass_proxy)?, direct: client(true)? },
             Wire::InProcess(handler) => Carrier::InProcess(handler),
         };
-        Ok(Transport { carrier, clock, kms_timeout })
+        Ok(Transport { carrier, clock, switch_timeout })
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -175,7 +177,10 @@ impl Transport {
                 Carrier::InProcess(handler) => in_process(handler, message, request).await,
             }
         };
-        let limit = if request.service == Service::Kms { self.kms_timeout } else { TOTAL_TIMEOUT };
+        let limit = match request.service {
+            Service::Kms | Service::Ram => self.switch_timeout,
+            Service::Ecs | Service::Sts => TOTAL_TIMEOUT,
+        };
         let raw = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
             Err(failure(request, local::TIMEOUT, &format!("no complete reply within {limit:?}")))
         })?;
@@ -458,23 +463,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reply_that_never_comes_is_an_ambiguous_timeout() {
         let handler: Handler = Arc::new(|_| Box::pin(std::future::pending()));
-        let transport = Transport::new(
-            Wire::InProcess(handler),
-            Clock::runtime(Timestamp::UNIX_EPOCH),
-            false,
-            TOTAL_TIMEOUT,
-        )
-        .expect("built");
+        let (wire, clock) = (Wire::InProcess(handler), Clock::runtime(Timestamp::UNIX_EPOCH));
+        let transport = Transport::new(wire, clock, false, URGENT_TIMEOUT).expect("built");
         let endpoint = Url::parse("http://127.0.0.1:1/").expect("an address");
-        let began = tokio::time::Instant::now();
-        let error = transport
-            .send(&request(), &endpoint, Some(&Credentials::new("id", "s", None)))
-            .await
-            .expect_err("late");
-        assert_eq!(
-            (error.code.as_str(), error.class, error.definite()),
-            (local::TIMEOUT, Class::Transient, false)
-        );
-        assert_eq!(began.elapsed(), TOTAL_TIMEOUT);
+        let credentials = Credentials::new("id", "s", None);
+        for (service, limit) in
+            [(Service::Ecs, TOTAL_TIMEOUT), (Service::Kms, URGENT_TIMEOUT), (Service::Ram, URGENT_TIMEOUT)]
+        {
+            let began = tokio::time::Instant::now();
+            let request = Request { service, ..request() };
+            let error = transport.send(&request, &endpoint, Some(&credentials)).await.expect_err("late");
+            assert_eq!(
+                (error.code.as_str(), error.class, error.definite()),
+                (local::TIMEOUT, Class::Transient, false)
+            );
+            assert_eq!(began.elapsed(), limit, "{service:?}");
+        }
     }
 }

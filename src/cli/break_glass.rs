@@ -72,15 +72,21 @@ impl Means {
     }
 
     fn cloud(&self) -> Result<Cloud, ExitCode> {
-        let settings = alibaba::Settings {
+        Cloud::new(self.settings(), Source::Chain).map_err(|error| {
+            output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
+        })
+    }
+
+    /// As in the lane that revokes keys: one throttled call must not keep this command from its own next ones, and a lost answer
+    /// must not cost half a minute. Between two passes there is a pause.
+    fn settings(&self) -> alibaba::Settings {
+        alibaba::Settings {
             endpoint_override: self.cloud_endpoint.clone(),
             network: if self.vpc { Network::Vpc } else { Network::Public },
             sts_region: Some(self.region.clone()),
+            urgent: true,
             ..alibaba::Settings::default()
-        };
-        Cloud::new(settings, Source::Chain).map_err(|error| {
-            output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
-        })
+        }
     }
 
     /// Runs the loop on the record until its state is reached, or cannot be, and says how it ended.
@@ -176,5 +182,22 @@ fn code(object: &KeyRevocation) -> u8 {
         (true, _) => 0,
         (false, true) => HELD_BACK,
         (false, false) => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_reaches_the_cloud_as_urgently_as_the_lane_that_revokes() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            means: Means,
+        }
+        let line = ["ecskms", "--region", "cn-hangzhou", "--reason", "a leaked credential"];
+        let Line { means } = <Line as clap::Parser>::parse_from(line);
+        assert!(means.settings().urgent, "a 429 would silence it for as long as the cloud asks");
     }
 }

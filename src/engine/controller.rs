@@ -34,7 +34,7 @@ const TICKS: u32 = 10;
 /// Watch events that may wait for the store.
 const BUFFER: usize = 256;
 /// How long one call to the Kubernetes API may take.
-const CALL_MAX: Duration = Duration::from_secs(15);
+pub(super) const CALL_MAX: Duration = Duration::from_secs(15);
 
 /// What the passes of one kind share.
 pub struct Context<K: Kind> {

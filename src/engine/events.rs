@@ -5,15 +5,20 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::controller::CALL_MAX;
 use super::metrics::Metrics;
 use crate::kind::{Kind, KindStatus, Lane};
 
 /// The API server's limit for a note, in bytes.
 const NOTE_MAX: usize = 1_024;
+
+/// How long a pass of the emergency lane waits for an Event: the next change of its object may be an approval or a restoration.
+const URGENT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes Events; never holds a pass up with an error.
 pub struct Announcer {
@@ -74,9 +79,17 @@ impl Announcer {
             secondary: None,
         };
         metrics.count_write(&K::kind(&()), "event");
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::debug!("event not written: {error}");
-        }
+        let (recorder, reference) = (self.recorder.clone(), object.object_ref(&()));
+        let written = tokio::spawn(async move {
+            match tokio::time::timeout(CALL_MAX, recorder.publish(&event, &reference)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("event not written: {error}"),
+                Err(_) => tracing::debug!("event not written in time"),
+            }
+        });
+        let patience = if K::LANE == Lane::Emergency { URGENT_PATIENCE } else { CALL_MAX };
+        // It goes on being written; only the pass does not wait for it any longer.
+        let _ = tokio::time::timeout(patience, written).await;
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_only_its_author_can_mend_is_left_alone() {
+    fn what_only_the_author_can_mend_is_looked_at_as_rarely_as_what_rests() {
         let pace = |reason| pace(Lane::Ordinary, &Outcome::Blocked(reason), 0);
         assert_eq!(pace(Reason::InvalidSpec), Pace::After(RESYNC));
         assert_eq!(pace(Reason::CutoverPending), Pace::After(RESYNC));

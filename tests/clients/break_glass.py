@@ -162,7 +162,7 @@ def a_guard_holds_the_cut_back(world):
 @check
 def throttling_and_lost_answers_are_gone_through(world):
     world.sim("PUT", "faults", [
-        {"action": "DisableKey", "when": "before", "status": 429, "code": "Rejected.Throttling", "times": 2},
+        {"action": "DisableKey", "when": "before", "status": 429, "code": "Rejected.Throttling", "retryAfterMs": 300000, "times": 2},
         {"action": "DisableKey", "when": "after", "dropConnection": True, "times": 1},
     ])
     run(world, "revoke", KEY, code=0)
