@@ -316,3 +316,26 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_requests_for_a_look_the_later_one_counts() {
+        let asked = |pairs: &[(&str, &str)]| {
+            let annotations = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let mut object = k8s_openapi::api::core::v1::ConfigMap::default();
+            object.metadata.annotations = Some(annotations.collect());
+            requested_at(&object).map(str::to_owned)
+        };
+        let (ours, flux) = (RECONCILE_ANNOTATION, FLUX_RECONCILE_ANNOTATION);
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00.5+08:00");
+        assert_eq!(asked(&[]), None);
+        assert_eq!(asked(&[(ours, early), (flux, late)]).as_deref(), Some(late));
+        assert_eq!(asked(&[(ours, late), (flux, early)]).as_deref(), Some(late));
+        assert_eq!(asked(&[(ours, "1767225600"), (flux, late)]).as_deref(), Some(late), "seconds since 1970");
+        assert_eq!(asked(&[(ours, "1800000000"), (flux, late)]).as_deref(), Some("1800000000"));
+        assert_eq!(asked(&[(ours, "now"), (flux, late)]).as_deref(), Some(late));
+    }
+}
