@@ -3,7 +3,7 @@
 //! The very loop, decisions, order and journal of the operator run on one KeyRevocation that lives in a file ([`record`]) instead
 //! of a cluster. So the same command takes up what was interrupted, and a restoration gives back exactly what was recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::alibaba::{self, Cloud, Network, Source};
 use crate::engine::Context;
 use crate::engine::metrics::Metrics;
 use crate::engine::reconcile::reconcile;
-use crate::kind::{Clock, Settings, World};
-use crate::kinds::key_revocation::api::DesiredState;
+use crate::kind::{Clock, Kind, Settings, World};
+use crate::kinds::key_revocation::{self, api::DesiredState};
 use crate::kinds::{self, KeyRevocation};
 use crate::resource::SharedStatus;
-use record::Record;
+use record::{Record, Trouble};
 
 mod record;
 pub mod restore;
@@ -28,6 +28,10 @@ mod tell;
 
 /// Pause between two passes: what throttles or fails for the moment is asked again this soon.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The exit code of what has not come to its end: the same command goes on with it.
+const NOT_YET: u8 = 1;
+/// The exit code of what cannot be done as it was asked for. Nothing was done, and only another command or file helps.
+const WRONG: u8 = 2;
 /// The exit code of what was held back: by a guard, by the cloud for good, or because nobody confirmed it.
 const HELD_BACK: u8 = 3;
 
@@ -73,7 +77,7 @@ impl Means {
 
     fn cloud(&self) -> Result<Cloud, ExitCode> {
         Cloud::new(self.settings(), Source::Chain).map_err(|error| {
-            output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
+            wrong("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
         })
     }
 
@@ -90,8 +94,7 @@ impl Means {
     }
 
     /// Runs the loop on the record until its state is reached, or cannot be, and says how it ended.
-    async fn drive(&self, record: Record) -> Result<ExitCode, ExitCode> {
-        let cloud = self.cloud()?;
+    async fn drive(&self, record: Record, cloud: Cloud) -> Result<ExitCode, ExitCode> {
         let settings = Settings::standard("command-line".into(), "command-line".into(), "ecskms".into());
         let settings = Settings { without_cluster: true, ..settings };
         let world = Arc::new(World {
@@ -132,6 +135,52 @@ impl Means {
         teller.end(&object, code, record.path());
         Ok(ExitCode::from(code))
     }
+}
+
+fn wrong(what: &str, why: &dyn std::fmt::Display, next: &str) -> ExitCode {
+    let _ = output::fail(what, why, next);
+    ExitCode::from(WRONG)
+}
+
+/// Says why a record cannot be used, and what then.
+fn unusable(path: &Path, trouble: &Trouble) -> ExitCode {
+    let what = format!("the record {} cannot be used", path.display());
+    match trouble {
+        Trouble::Busy => {
+            let next = "Nothing was done. Wait for its end, or end it, and run this command again.";
+            let _ = output::fail(&what, trouble, next);
+            ExitCode::from(NOT_YET)
+        }
+        _ => {
+            let next =
+                "Nothing was done. Name another file with --record, in a directory that can be written to.";
+            wrong(&what, trouble, next)
+        }
+    }
+}
+
+/// Fields of the resource, and the arguments that fill them.
+const ARGUMENTS: &[(&str, &str)] = &[
+    ("spec.keyId", "KEYID"),
+    ("spec.region", "--region"),
+    ("spec.reason", "--reason"),
+    ("spec.requestedBy", "--requested-by"),
+    ("spec.safety.acknowledgeAccountWide", "--acknowledge-account-wide"),
+    ("spec.safety", "--max-affected-instances and --acknowledged-digest"),
+];
+
+/// What the kind refuses is refused before there is a record: one that can never begin would only be in the way.
+fn check(object: &KeyRevocation) -> Result<(), ExitCode> {
+    let Err(invalid) = object.desired() else { return Ok(()) };
+    let (field, problem) = invalid.message.split_once(": ").unwrap_or(("", &invalid.message));
+    let argument = ARGUMENTS.iter().find(|(name, _)| *name == field).map_or(field, |(_, argument)| argument);
+    Err(wrong("wrong arguments", &format_args!("{argument}: {problem}"), "Nothing was done."))
+}
+
+/// True if something was done, or may have been, that only this record can undo.
+fn may_have_acted(object: &KeyRevocation) -> bool {
+    object.status.as_ref().is_some_and(|status| status.prior_state.is_some())
+        || key_revocation::may_have_cut(object)
 }
 
 /// Asks for the key's id, typed by hand.
@@ -181,7 +230,7 @@ fn code(object: &KeyRevocation) -> u8 {
     match (holds(object, "Ready"), holds(object, "Stalled")) {
         (true, _) => 0,
         (false, true) => HELD_BACK,
-        (false, false) => 1,
+        (false, false) => NOT_YET,
     }
 }
 

@@ -26,8 +26,10 @@ def check(function):
 
 
 def arguments(world, verb, key, *more, yes=True):
-    """The command line."""
-    given = [verb, key, "--region", REGION, "--reason", WHY, "--cloud-endpoint", world.cloud]
+    """The command line; what is given here comes once, in the place of what is usual."""
+    given = [verb, key]
+    for flag, value in (("--region", REGION), ("--reason", WHY), ("--cloud-endpoint", world.cloud)):
+        given += [] if flag in more else [flag, value]
     return given + (["--yes"] if yes else []) + list(more)
 
 
@@ -55,6 +57,24 @@ def record_of(world, key=KEY):
     """The record in the working directory."""
     with open(os.path.join(world.directory, f"ecskms-revocation-{key}.json")) as file:
         return json.load(file)
+
+
+def begin(world, verb, *more):
+    """Starts a command and leaves it running."""
+    return subprocess.Popen(
+        [world.binary, *arguments(world, verb, KEY, *more)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, cwd=world.directory, env=environment(ACCESS_KEY))
+
+
+def kill(process):
+    """Ends a command without a word."""
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def is_recorded(world, key=KEY):
+    """True if there is a record in the working directory."""
+    return os.path.exists(os.path.join(world.directory, f"ecskms-revocation-{key}.json"))
 
 
 def forget(world, key=KEY):
@@ -119,8 +139,11 @@ def a_key_is_revoked_and_exactly_restored(world):
     record = record_of(world)
     verify(record["metadata"]["uid"], record["status"]["journal"])
     expect(world.calls("ScheduleKeyDeletion") == [], "nothing irreversible")
-    _, output = run(world, "revoke", KEY, code=3)
-    contains(output, "another revocation, or of one that was restored", "--record")
+    _, output = run(world, "revoke", KEY, code=2)
+    contains(output, "of a revocation that was restored", "--record")
+    path = os.path.join(world.directory, f"ecskms-revocation-{KEY}.json")
+    expect(os.stat(path).st_mode & 0o777 == 0o600, oct(os.stat(path).st_mode))
+    expect(not [name for name in os.listdir(world.directory) if name.endswith((".lock", ".new"))], str(os.listdir(world.directory)))
     forget(world)
 
 
@@ -177,15 +200,11 @@ def whoever_is_killed_goes_on_with_the_same_command(world):
     for action, when in [("DisableKey", "before"), ("DisableKey", "after"), ("DescribeDisks", "before")]:
         world.sim("PUT", "faults", [{"action": action, "when": when, "delayMs": 20000, "times": 1}])
         mark = world.mark()
-        process = subprocess.Popen(
-            [world.binary, *arguments(world, "revoke", KEY)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL, cwd=world.directory, env=environment(ACCESS_KEY))
+        process = begin(world, "revoke")
         reached = ["DescribeKey"] if action == "DisableKey" else ["DisableKey"]
-        until("it has begun", lambda: any(world.calls(each, mark) for each in reached) and os.path.exists(
-            os.path.join(world.directory, f"ecskms-revocation-{KEY}.json")), 20)
+        until("it has begun", lambda: any(world.calls(each, mark) for each in reached) and is_recorded(world), 20)
         until("the prior state is recorded", lambda: "priorState" in record_of(world).get("status", {}), 20)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(process)
         world.sim("DELETE", "faults")
         run(world, "revoke", KEY, code=0)
         record = record_of(world)
@@ -197,19 +216,110 @@ def whoever_is_killed_goes_on_with_the_same_command(world):
 
 
 @check
+def a_declared_cut_without_its_record_is_restored(world):
+    world.sim("PUT", "faults", [{"action": "DisableKey", "when": "after", "delayMs": 20000, "times": 1}])
+    process = begin(world, "revoke", "--restore-to", "Enabled")
+    until("the key is cut", lambda: state(world) == "Disabled", 20)
+    kill(process)
+    world.sim("DELETE", "faults")
+    expect("priorState" not in record_of(world).get("status", {}), "the record was faster than the cut")
+    _, output = run(world, "revoke", KEY, "--running-instances", "ForceStop", code=2)
+    contains(output, "not recorded yet", "--running-instances")
+    lines, _ = run(world, "restore", KEY, code=0)
+    expect(state(world) == "Enabled", state(world))
+    expect(any(entry.get("action") == "EnableKey" for entry in lines[:-1]), str(lines[:-1]))
+    record = record_of(world)
+    expect(record["status"]["priorState"]["keyState"] == "Enabled", str(record["status"]))
+    verify(record["metadata"]["uid"], record["status"]["journal"])
+    forget(world)
+
+
+@check
+def one_command_at_a_time_works_on_a_record(world):
+    world.sim("PUT", "faults", [{"action": "DisableKey", "when": "after", "delayMs": 20000, "times": 1}])
+    process = begin(world, "revoke")
+    until("the key is cut", lambda: state(world) == "Disabled", 20)
+    for verb in ("restore", "revoke"):
+        _, output = run(world, verb, KEY, code=1)
+        contains(output, "another command is working on it", "run this command again")
+    expect(process.poll() is None and state(world) == "Disabled", "the first one goes on")
+    kill(process)
+    world.sim("DELETE", "faults")
+    run(world, "restore", KEY, code=0)
+    expect(state(world) == "Enabled", state(world))
+    forget(world)
+
+
+@check
+def a_command_that_did_nothing_does_not_bind_the_corrected_one(world):
+    for bad in (["--reason", "short"], ["--region", "nowhere"], ["--cloud-endpoint", "no address"], ["--requested-by", " "]):
+        _, output = run(world, "revoke", KEY, *bad, code=2)
+        contains(output, bad[0])
+        expect(not is_recorded(world), f"{bad} left a record")
+    for held, corrected in [
+        (["--max-affected-instances", "0"], ["--max-affected-instances", "1000"]),
+        (["--acknowledged-digest", "0" * 16], []),
+        (["--region", "cn-beijing"], ["--reason", "said better this time"]),
+    ]:
+        run(world, "revoke", KEY, *held, "--timeout-seconds", "15", code=3)
+        expect(state(world) == "Enabled" and is_recorded(world), f"{held}: {state(world)}")
+        run(world, "revoke", KEY, *corrected, code=0)
+        spec = record_of(world)["spec"]
+        expect(state(world) == "Disabled" and spec["region"] == REGION and spec["restoreTo"] == "Recorded", str(spec))
+        expect(spec["reason"] == (corrected[1] if "--reason" in corrected else WHY), str(spec))
+        run(world, "restore", KEY, code=0)
+        forget(world)
+    # Whether a declared cut came is not known from its record, so it is kept.
+    run(world, "revoke", KEY, "--region", "cn-beijing", "--restore-to", "Enabled", "--timeout-seconds", "15", code=3)
+    _, output = run(world, "revoke", KEY, code=2)
+    contains(output, "cn-beijing", REGION, "another file with --record")
+    run(world, "revoke", KEY, "--record", "corrected.json", code=0)
+    run(world, "restore", KEY, "--record", "corrected.json", code=0)
+    forget(world)
+
+
+@check
+def a_record_that_did_something_is_raised_or_the_command_refused(world):
+    run(world, "revoke", KEY, code=0)
+    before = record_of(world)
+    for flag, asked, recorded in [("--reason", "another reason than before", WHY), ("--restore-to", "Enabled", "Recorded"), ("--max-affected-instances", "3", "not set"), ("--region", "cn-beijing", REGION)]:
+        _, output = run(world, "revoke", KEY, flag, asked, code=2)
+        contains(output, flag, asked, recorded)
+    _, output = run(world, "restore", KEY, "--reason", "short", code=2)
+    contains(output, "--reason")
+    _, output = run(world, "restore", KEY, "--region", "cn-beijing", code=2)
+    contains(output, REGION)
+    expect(record_of(world) == before and state(world) == "Disabled", "a refused command changes nothing")
+    lines, _ = run(world, "revoke", KEY, "--running-instances", "ForceStop", code=0)
+    asked_to_stop = [entry for entry in lines[:-1] if entry["action"] == "StopInstances"]
+    expect(asked_to_stop or not before["status"].get("stillReadable", {}).get("count"), str(lines)[:1500])
+    expect(record_of(world)["spec"]["runningInstances"] == "ForceStop", str(record_of(world)["spec"]))
+    lines, _ = run(world, "revoke", KEY, code=0)
+    expect(record_of(world)["spec"]["runningInstances"] == "ForceStop", "what is left out stays as it is")
+    _, output = run(world, "revoke", KEY, "--running-instances", "Leave", code=2)
+    contains(output, "--running-instances is Leave here and ForceStop there")
+    run(world, "restore", KEY, code=0)
+    expect(state(world) == "Enabled", state(world))
+    forget(world)
+
+
+@check
 def bad_input_is_told_and_nothing_is_done(world):
     mark = world.mark()
-    for key, words in [("key-of-nowhere", "key"), ("alias/acs/ecs", "service"), ("alias/ecskms-demo", "alias")]:
-        lines, output = run(world, "revoke", key, "--record", f"record-{len(key)}.json", "--timeout-seconds", "15", code=3)
+    for key, words, code in [("key-of-nowhere", "key", 3), ("alias/acs/ecs", "service", 2), ("alias/ecskms-demo", "alias", 2)]:
+        lines, output = run(world, "revoke", key, "--record", f"record-{len(key)}.json", "--timeout-seconds", "15", code=code)
         contains((lines[-1]["message"] if lines else output).lower(), words)
-    _, output = run(world, "restore", KEY, code=3)
+    _, output = run(world, "restore", KEY, code=2)
     contains(output, "there is no such file", "--record")
     with open(os.path.join(world.directory, "broken.json"), "w") as file:
         file.write("{}")
-    _, output = run(world, "restore", KEY, "--record", "broken.json", code=3)
-    contains(output, "not the record of a revocation")
-    lines, _ = run(world, "revoke", KEY, "--method", "DetachEcsRole", "--record", "role.json", "--timeout-seconds", "15", code=3)
-    contains(lines[-1]["message"], "acknowledgeAccountWide")
+    for verb in ("revoke", "restore"):
+        _, output = run(world, verb, KEY, "--record", "broken.json", code=2)
+        contains(output, "not the record of a revocation")
+        run(world, verb, KEY, "--record", "no-such-folder/record.json", code=2)
+    _, output = run(world, "revoke", KEY, "--method", "DetachEcsRole", "--record", "role.json", code=2)
+    contains(output, "--acknowledge-account-wide")
+    expect(not os.path.exists(os.path.join(world.directory, "role.json")), "wrong arguments leave no record")
     run(world, "revoke", KEY, "--method", "Delete", code=2)
     run(world, "revoke", KEY, "--running-instances", "PerInstance", code=2)
     lines, _ = run(world, "revoke", KEY, "--record", "limited.json", "--timeout-seconds", "15", code=3, credentials=servers.LIMITED_KEY)

@@ -3,7 +3,9 @@
 //! Every write is a compare-and-swap, and is on disk before it is answered: a cut whose record cannot be written does not happen.
 //! Whatever else is asked for is answered 503, so that the list of what is hit names it as missing.
 
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,9 +36,54 @@ pub enum Trouble {
     /// The file cannot be read or written.
     #[error("{0}")]
     File(#[from] std::io::Error),
+    /// Another process works on it.
+    #[error("another command is working on it")]
+    Busy,
     /// The file holds something else.
     #[error("it is not the record of a revocation: {0}")]
     Form(#[from] serde_json::Error),
+}
+
+/// Only the owner may read and write.
+const OWNER_ONLY: u32 = 0o600;
+
+/// The right to work on a record, held by one command at a time: otherwise a revocation that still runs would undo a restoration.
+///
+/// The lock is on a file beside the record, which is itself replaced by every write. The system frees it with the process.
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it, or says at once that somebody else has it.
+    pub fn take(record: &FilePath) -> Result<Lock, Trouble> {
+        /// Commands that may end between the opening of the file and its lock; each takes the file away.
+        const TRIES: usize = 16;
+        let path = beside(record, ".lock");
+        for _ in 0..TRIES {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(false).mode(OWNER_ONLY).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(Trouble::Busy),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            let held = file.metadata()?;
+            // The lock counts only on the file that others find there.
+            if fs::metadata(&path).is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
+                return Ok(Lock { path, _file: file });
+            }
+        }
+        Err(Trouble::Busy)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked, so that nobody else's is taken away. One that stays does no harm.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 impl Record {
@@ -50,9 +97,9 @@ impl Record {
 
     /// The record in the file, or None if there is no such file.
     pub fn read(path: &FilePath) -> Result<Option<KeyRevocation>, Trouble> {
-        match std::fs::read(path) {
+        match fs::read(path) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -87,13 +134,37 @@ impl Shared {
     fn keep(&self, object: &KeyRevocation) -> Result<(), Trouble> {
         let Some(path) = &self.path else { return Ok(()) };
         let text = serde_json::to_vec_pretty(object)?;
-        let mut beside = path.clone().into_os_string();
-        beside.push(".new");
-        let mut file = std::fs::File::create(&beside)?;
+        let new = beside(path, ".new");
+        // What a crash left, or what somebody put there so that something else is written to.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        // It says who is hit, and what to undo: nobody else's to read or to write.
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&new)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        Ok(std::fs::rename(&beside, path)?)
+        fs::rename(&new, path)?;
+        sync_folder(path)
     }
+}
+
+/// Only then does the new name outlast a power failure.
+fn sync_folder(path: &FilePath) -> Result<(), Trouble> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match File::open(folder.unwrap_or(FilePath::new("."))).and_then(|folder| folder.sync_all()) {
+        // Some file systems cannot do it for a directory; a cut does not fail for that.
+        Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Err(error.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &FilePath, ending: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(ending);
+    name.into()
 }
 
 async fn list_all(State(record): State<Record>) -> Response {
@@ -162,4 +233,54 @@ fn refusal(code: StatusCode, reason: &str, message: &str) -> Response {
         "reason": reason, "message": message, "code": code.as_u16(),
     });
     (code, Json(status)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A folder of its own for each test.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("ecskms-record-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
+    fn object() -> KeyRevocation {
+        let spec = json!({
+            "region": "cn-hangzhou", "keyId": "key-a", "desiredState": "Revoked",
+            "reason": "a leaked credential", "requestedBy": "alice",
+        });
+        KeyRevocation::new("one", serde_json::from_value(spec).expect("a spec"))
+    }
+
+    #[test]
+    fn a_record_is_its_owners_and_goes_through_nobodys_link() {
+        let folder = folder("mode");
+        let (path, victim) = (folder.join("record.json"), folder.join("victim"));
+        fs::write(&victim, "untouched").expect("a file");
+        std::os::unix::fs::symlink(&victim, beside(&path, ".new")).expect("a link");
+        Record::begin(object(), Some(path.clone())).expect("a record");
+        let found = fs::symlink_metadata(&path).expect("a record");
+        assert!(found.is_file());
+        assert_eq!(found.permissions().mode() & 0o777, OWNER_ONLY);
+        assert_eq!(fs::read_to_string(&victim).expect("a file"), "untouched");
+        assert!(Record::read(&path).expect("readable").is_some());
+        fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn one_command_at_a_time_has_a_record() {
+        let folder = folder("lock");
+        let path = folder.join("record.json");
+        let first = Lock::take(&path).expect("free");
+        assert!(matches!(Lock::take(&path), Err(Trouble::Busy)));
+        drop(first);
+        assert!(!beside(&path, ".lock").exists(), "nothing is left behind");
+        // What a killed command leaves is nobody's.
+        fs::write(beside(&path, ".lock"), "").expect("a file");
+        drop(Lock::take(&path).expect("free again"));
+        fs::remove_dir_all(folder).expect("removed");
+    }
 }

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::record::Record;
-use super::{HELD_BACK, Means, confirm};
-use crate::cli::output;
+use super::record::{Lock, Record};
+use super::{Means, check, confirm, may_have_acted, unusable, wrong};
 use crate::kinds::KeyRevocation;
 use crate::kinds::key_revocation::api::DesiredState;
 
@@ -28,37 +27,81 @@ pub async fn run(args: Args) -> ExitCode {
 async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let path = args.means.record_path(&args.key_id);
     let what = format!("the record {} cannot be used", path.display());
-    let held = |why: &dyn std::fmt::Display, next: &str| {
-        let _ = output::fail(&what, why, next);
-        ExitCode::from(HELD_BACK)
-    };
-    let found = Record::read(&path).map_err(|trouble| held(&trouble, "Name another file with --record."))?;
+    let cloud = args.means.cloud()?;
+    // To the very end: whoever revokes with the same record would take the key away again.
+    let _lock = Lock::take(&path).map_err(|trouble| unusable(&path, &trouble))?;
+    let found = Record::read(&path).map_err(|trouble| unusable(&path, &trouble))?;
     let Some(mut object) = found else {
-        return Err(held(
+        return Err(wrong(
+            &what,
             &"there is no such file, and without it nobody knows what stood before",
             "Name the file of the revocation with --record. If it is lost, enable the key by hand, if it was enabled before.",
         ));
     };
-    check(&object, args).map_err(|why| held(&why, "Name the file of this revocation with --record."))?;
+    fits(&object, args)
+        .map_err(|why| wrong(&what, &why, "Name the file of this revocation with --record."))?;
+    let mut asked = object.clone();
+    asked.spec.reason.clone_from(&args.means.reason);
+    check(&asked)?;
     confirm(args.means.yes, &format!("Key {} is about to be given back to ECS.", args.key_id), &args.key_id)?;
-    if object.spec.desired_state != DesiredState::Restored {
-        object.spec.desired_state = DesiredState::Restored;
-        object.metadata.generation = object.metadata.generation.map(|generation| generation + 1);
-        let reasons = object.metadata.annotations.get_or_insert_default();
-        reasons.insert("ecskms.dev/restore-reason".to_owned(), args.means.reason.clone());
-    }
-    let record = Record::begin(object, Some(path.clone()))
-        .map_err(|trouble| output::fail(&what, &trouble, "Nothing was done. The file must be writable."))?;
-    args.means.drive(record).await
+    begin(&mut object, &args.means.reason);
+    let record = Record::begin(object, Some(path.clone())).map_err(|trouble| unusable(&path, &trouble))?;
+    args.means.drive(record, cloud).await
 }
 
-fn check(object: &KeyRevocation, args: &Args) -> Result<(), String> {
+/// Asks for the end of the revocation, once.
+fn begin(object: &mut KeyRevocation, reason: &str) {
+    if object.spec.desired_state == DesiredState::Restored {
+        return;
+    }
+    object.spec.desired_state = DesiredState::Restored;
+    // Never the first generation: that of an object that asked for nothing else, so that it has nothing to undo.
+    let before = object.metadata.generation.unwrap_or_default().max(1);
+    object.metadata.generation = Some(before + 1);
+    let reasons = object.metadata.annotations.get_or_insert_default();
+    reasons.insert("ecskms.dev/restore-reason".to_owned(), reason.to_owned());
+}
+
+fn fits(object: &KeyRevocation, args: &Args) -> Result<(), String> {
     let spec = &object.spec;
     if spec.key_id != args.key_id || spec.region != args.means.region {
         return Err(format!("it is the record of key {} in {}", spec.key_id, spec.region));
     }
-    match object.status.as_ref().is_some_and(|status| status.prior_state.is_some()) {
+    // Where the end is declared, the cut does not wait for its record.
+    match may_have_acted(object) {
         true => Ok(()),
         false => Err("it records a revocation that never began, so there is nothing to undo".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::key_revocation::goes_back_to;
+    use serde_json::json;
+
+    fn record(restore_to: &str) -> KeyRevocation {
+        let spec = json!({
+            "region": "cn-hangzhou", "keyId": "key-a", "desiredState": "Revoked", "restoreTo": restore_to,
+            "reason": "a leaked credential", "requestedBy": "alice",
+        });
+        let mut object = KeyRevocation::new("one", serde_json::from_value(spec).expect("a spec"));
+        object.metadata.generation = Some(1);
+        object
+    }
+
+    #[test]
+    fn a_declared_end_is_enough_to_go_back_to() {
+        let (mut declared, recorded) = (record("Enabled"), record("Recorded"));
+        assert!(may_have_acted(&declared) && !may_have_acted(&recorded));
+        for generation in [Some(1), None] {
+            declared.metadata.generation = generation;
+            declared.spec.desired_state = DesiredState::Revoked;
+            begin(&mut declared, "all is well again");
+            assert_eq!(declared.metadata.generation, Some(2));
+            assert_eq!(goes_back_to(&declared).map(|(word, _)| word).as_deref(), Some("Enabled"));
+        }
+        begin(&mut declared, "once more");
+        assert_eq!(declared.metadata.generation, Some(2), "the same request is not a new one");
     }
 }
