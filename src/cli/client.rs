@@ -72,9 +72,9 @@ mod tests {
         let timer = || {
             let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
             let towards = format!(":{port:04X}");
-            let row = table.lines().find(|row| {
-                row.split_whitespace().nth(2).is_some_and(|remote| remote.ends_with(&towards))
-            });
+            let row = table
+                .lines()
+                .find(|row| row.split_whitespace().nth(2).is_some_and(|remote| remote.ends_with(&towards)));
             row.and_then(|row| row.split_whitespace().nth(5)).map(str::to_owned)
         };
         let mut seen = None;
