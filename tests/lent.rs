@@ -3,13 +3,15 @@
 //!
 //! Goal: what works against a scripted wire works against a real one. Time is real here, so nothing waits for long.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ecskms::alibaba::{AssumedRole, Class, Cloud, Rrsa, Settings, Source};
+use ecskms::alibaba::{AssumedRole, Class, Cloud, Rrsa, Service, Settings, Source};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 const ROLE: &str = "acs:ram::1234567890123456:role/ecskms-operator";
 const GUEST: &str = "acs:ram::2345678901234567:role/ecskms-guest";
@@ -133,4 +135,31 @@ async fn a_lender_that_accepts_and_says_nothing_costs_one_second() {
     let nobody = client("http://127.0.0.1:1", Source::Uri("http://127.0.0.1:1/lend".to_owned()));
     let error = nobody.caller_identity().await.expect_err("nobody listens");
     assert!(error.definite() && error.message.contains("did not answer"), "{error}");
+}
+
+/// Whoever may write a CloudAccount names its endpoints, and must not be handed the operator's own identity by that.
+#[tokio::test]
+async fn the_pods_token_goes_to_the_operators_own_sts_whatever_an_account_names() {
+    let home = simulated().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let elsewhere = format!("http://{}", listener.local_addr().expect("an address"));
+    let heard = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        let mut bytes = vec![0; 64 * 1024];
+        let mut length = 0;
+        while !bytes[..length].windows(4).any(|end| end == b"\r\n\r\n") {
+            length += socket.read(&mut bytes[length..]).await.expect("a request");
+        }
+        String::from_utf8_lossy(&bytes[..length]).to_lowercase()
+    });
+    let file = TokenFile::new("elsewhere");
+    let own = client(&home, Source::Static(ecskms::alibaba::Credentials::new("id", "secret", None)));
+    let endpoints = BTreeMap::from([(Service::Sts, elsewhere)]);
+    let account = own.sibling(file.source(), &endpoints).expect("good endpoints");
+    account.caller_identity().await.expect_err("it answers nothing");
+    let heard = heard.await.expect("a request came");
+    assert!(heard.contains("getcalleridentity"), "only what the lent credentials sign: {heard}");
+    assert!(!heard.contains("oidc"), "{heard}");
+    let exchanged = own.counters().get(&("sts", "AssumeRoleWithOIDC", "ok")).copied();
+    assert_eq!(exchanged, Some(1), "{:?}", own.counters());
 }

@@ -237,3 +237,20 @@ async fn a_leader_that_dies_with_the_order_and_a_backlog_costs_no_second() {
     assert!(standby.gate.log().iter().any(|mutation| mutation == "DisableKey"));
     standby.kill().await;
 }
+
+/// A connection that is dead without a word is noticed only when the watch ends, so it ends often; and must cost next to nothing.
+#[tokio::test(start_paused = true)]
+async fn the_watch_of_revocations_ends_often_and_is_resumed_without_a_list() {
+    let stage = Stage::new().await;
+    let process = stage.start_standby().await;
+    tokio::time::sleep(Duration::from_secs(605)).await;
+    let watches: Vec<String> =
+        process.gate.watches().into_iter().filter(|uri| uri.contains("/keyrevocations?")).collect();
+    let of_each = |word: &str| watches.iter().filter(|uri| uri.contains(word)).count();
+    assert!((20..=22).contains(&watches.len()), "{watches:#?}");
+    assert_eq!((of_each("sendInitialEvents=true"), of_each("timeoutSeconds=30")), (1, watches.len()));
+    // What is written after it was resumed is noticed all the same.
+    stage.apply(revocation("later", json!({}))).await;
+    revoke(&stage, "later").await;
+    process.kill().await;
+}

@@ -65,7 +65,7 @@ pub(crate) enum Signer<'a> {
     Own,
     /// These.
     Given(&'a Credentials),
-    /// Nobody: the call proves itself otherwise.
+    /// Nobody: the call proves itself by a token of the operator's own pod, so it goes to the operator's own endpoint.
     Nobody,
 }
 
@@ -80,6 +80,8 @@ struct Shared {
     transport: Transport,
     keeper: Keeper,
     endpoints: Endpoints,
+    /// The operator's own, whatever the account's object names: where its pod's token may go.
+    home: Endpoints,
     sts_region: String,
     urgent: bool,
     ledger: Ledger,
@@ -98,32 +100,40 @@ impl Cloud {
     ///
     /// Errors: `Local.InvalidEndpoint`, `Local.InvalidRegion`, `Local.Client`.
     pub fn new(settings: Settings, source: Source) -> Result<Cloud, Error> {
-        Cloud::counting(settings, source, Arc::default())
+        Cloud::counting(settings, source, Arc::default(), None)
     }
 
     /// Another account behind the same wire: other credentials, and other endpoints for the products that are
-    /// named. It shares nothing with this one but the counters.
+    /// named. It shares nothing with this one but the counters. The token of the operator's own pod goes to the operator's
+    /// own STS all the same: whoever may name an endpoint would else be handed the operator's identity.
     ///
     /// Errors: as [`Cloud::new`].
     pub fn sibling(&self, source: Source, endpoints: &BTreeMap<Service, String>) -> Result<Cloud, Error> {
         let mut settings = self.shared.settings.clone();
         settings.service_endpoints.extend(endpoints.iter().map(|(service, url)| (*service, url.clone())));
-        Cloud::counting(settings, source, self.shared.counters.clone())
+        Cloud::counting(settings, source, self.shared.counters.clone(), Some(self.shared.home.clone()))
     }
 
-    fn counting(settings: Settings, source: Source, counters: Arc<Mutex<Counters>>) -> Result<Cloud, Error> {
+    fn counting(
+        settings: Settings,
+        source: Source,
+        counters: Arc<Mutex<Counters>>,
+        home: Option<Endpoints>,
+    ) -> Result<Cloud, Error> {
         let override_for_all = settings.endpoint_override.as_deref();
         let endpoints = Endpoints::new(override_for_all, &settings.service_endpoints, settings.network)?;
         if let Some(region) = &settings.sts_region {
             check_region(Service::Sts, "Configure", region)?;
         }
         let timeout = if settings.urgent { URGENT_TIMEOUT } else { TOTAL_TIMEOUT };
-        let transport =
-            Transport::new(settings.wire.clone(), settings.clock.clone(), endpoints.all_loopback(), timeout)?;
+        let home = home.unwrap_or_else(|| endpoints.clone());
+        let loopback = endpoints.all_loopback() && home.all_loopback();
+        let transport = Transport::new(settings.wire.clone(), settings.clock.clone(), loopback, timeout)?;
         let shared = Shared {
             transport,
             keeper: Keeper::new(source),
             endpoints,
+            home,
             sts_region: settings.sts_region.clone().unwrap_or_default(),
             urgent: settings.urgent,
             settings,
@@ -310,7 +320,8 @@ impl Cloud {
 
     async fn send(&self, request: &Request, signer: Signer<'_>) -> Result<Reply, Error> {
         let shared = &self.shared;
-        let endpoint = shared.endpoints.url(request.service, &request.region, request.action)?;
+        let endpoints = if matches!(signer, Signer::Nobody) { &shared.home } else { &shared.endpoints };
+        let endpoint = endpoints.url(request.service, &request.region, request.action)?;
         let mut result = match signer {
             Signer::Own => self.send_own(request, &endpoint).await,
             Signer::Given(credentials) => shared.transport.send(request, &endpoint, Some(credentials)).await,

@@ -4,20 +4,16 @@
 //! is held by nobody, and what throttles whom, is nothing to it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::Config;
 use tokio::sync::watch;
 
-use super::client;
+use super::{client, tasks};
 use crate::alibaba::Cloud;
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
 use crate::kind::{Clock, Fresh, Lane, Revocations, Settings, World};
 use crate::kinds;
-
-/// How long passes that have begun may take to finish after a request to stop.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// What the lane is made of.
 pub struct EmergencyLane {
@@ -36,20 +32,26 @@ pub struct EmergencyLane {
 }
 
 impl EmergencyLane {
-    /// Starts the thread. It ends after `stop` turns true.
-    pub fn start(self, stop: watch::Receiver<bool>) -> std::io::Result<std::thread::JoinHandle<()>> {
+    /// Starts the thread. It ends after `stop` turns true; where it ends without being asked, it turns `end` true and answers false.
+    pub fn start(
+        self,
+        stop: watch::Receiver<bool>,
+        end: watch::Sender<bool>,
+    ) -> std::io::Result<std::thread::JoinHandle<bool>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new()
-            .name("ecskms-emergency".to_owned())
-            .spawn(move || runtime.block_on(self.run(stop)))
+        std::thread::Builder::new().name("ecskms-emergency".to_owned()).spawn(move || {
+            let asked = runtime.block_on(self.run(stop, &end));
+            let _ = end.send(true);
+            asked
+        })
     }
 
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(self, stop: watch::Receiver<bool>, end: &watch::Sender<bool>) -> bool {
         let kube = match client::connect(self.kube) {
             Ok(kube) => kube,
             Err(error) => {
                 tracing::error!("the emergency lane has no client of the cluster: {error}");
-                return;
+                return false;
             }
         };
         let world = World {
@@ -63,15 +65,15 @@ impl EmergencyLane {
             fresh: Arc::<Fresh>::default(),
             settings: self.settings,
         };
-        let mut tasks =
+        let mut running =
             kinds::start(Lane::Emergency, Arc::new(world), self.metrics, self.readiness, None, stop.clone());
-        // An error means that the sender is gone, which is a request to stop as well.
-        let _ = stop.wait_for(|stop| *stop).await;
-        let finish = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, finish).await.is_err() {
+        let asked = tasks::asked_to_stop(stop, &mut running).await;
+        let _ = end.send(true);
+        if !tasks::finish(&mut running).await {
             tracing::warn!(
                 "revocations did not finish in time; what they left is taken up at the next start"
             );
         }
+        asked
     }
 }

@@ -17,6 +17,7 @@ pub mod output;
 pub mod run;
 #[cfg(feature = "dev")]
 pub mod sim;
+pub mod tasks;
 
 /// Encrypts Alibaba Cloud workloads: keeps ECS images, disks and instances encrypted under KMS keys, from Kubernetes.
 #[derive(Debug, Parser)]

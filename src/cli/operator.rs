@@ -1,5 +1,6 @@
 //! Puts the operator together: the world, the controllers of every kind, and their end.
 
+use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::lane::EmergencyLane;
-use super::output;
+use super::{output, tasks};
 use crate::alibaba::Cloud;
 use crate::engine::health::Readiness;
 use crate::engine::lease::Elector;
@@ -18,8 +19,16 @@ use crate::kind::{Clock, Fresh, Lane, Revocations, Settings, World};
 use crate::kinds;
 use crate::manifests::LEASE_NAME;
 
-/// How long passes that have begun may take to finish after a request to stop.
-const GRACE: Duration = Duration::from_secs(20);
+/// How the time of an operator as leader ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// A controller ended, though nobody asked it to.
+    Broken,
+    /// Another process may lead now.
+    Lost,
+}
 
 /// Everything that the operator needs to be given.
 pub struct Operator {
@@ -65,56 +74,59 @@ impl Operator {
             readiness: self.readiness.clone(),
             settings: settings.clone(),
         };
+        let (end, ended) = watch::channel(false);
+        let stop = either(stop, ended);
         // Before the election and whoever wins it: a key must be lost although nobody leads.
-        let thread = match lane.start(stop.clone()) {
+        let thread = match lane.start(stop.clone(), end.clone()) {
             Ok(thread) => thread,
             Err(error) => {
                 return output::fail("the emergency lane cannot start", &error, "Are threads used up?");
             }
         };
-        let code = self.lead(&settings, revocations, stop).await;
-        if code == ExitCode::SUCCESS {
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        let led = self.lead(&settings, revocations, stop).await;
+        if led == End::Lost {
+            // Nobody fences the cloud: a process that may no longer lead must not do anything any more.
+            return output::fail(
+                "the lease was lost",
+                &"another process may lead now",
+                "This process ends and starts anew.",
+            );
         }
-        code
+        let _ = end.send(true);
+        let lane = tokio::task::spawn_blocking(move || thread.join()).await;
+        if led == End::Asked && matches!(lane, Ok(Ok(true))) {
+            return ExitCode::SUCCESS;
+        }
+        let why = "nobody asked it to, and its objects would be nobody's; the log says which";
+        output::fail("a controller ended", &why, "This process ends and starts anew.")
     }
 
     /// Waits for the lease, if there is to be an election, and works as long as it is held.
+    ///
+    /// It is renewed until the last pass has finished: passes take longer to finish than it lasts, and a second leader beside them
+    /// would look at half of what they do.
     async fn lead(
         &self,
         settings: &Settings,
         revocations: Arc<Revocations>,
         stop: watch::Receiver<bool>,
-    ) -> ExitCode {
+    ) -> End {
         if !self.election {
             self.metrics.set_leader(true);
-            self.work(settings, revocations, stop).await;
-            return ExitCode::SUCCESS;
+            return self.work(settings, revocations, stop).await;
         }
         let mut elector = Elector::new(self.kube.clone(), &self.own_namespace, LEASE_NAME, &self.identity);
         tokio::select! {
             () = elector.acquire() => {}
-            () = stopped(stop.clone()) => return ExitCode::SUCCESS,
+            () = stopped(stop.clone()) => return End::Asked,
         }
         tracing::info!(identity = self.identity, "this process leads");
         self.metrics.set_leader(true);
-        let (end, ended) = watch::channel(false);
-        let work = self.work(settings, revocations, either(stop.clone(), ended));
-        let mut work = std::pin::pin!(work);
-        tokio::select! {
-            () = &mut work => {}
-            released = elector.hold(stopped(stop)) => {
-                let _ = end.send(true);
-                if !released {
-                    // Nobody fences the cloud: a process that may no longer lead must not do anything any more.
-                    return output::fail("the lease was lost", &"another process may lead now", "This process ends and starts anew.");
-                }
-                work.await;
-            }
-        }
+        let work = self.work(settings, revocations, stop);
+        let Some(end) = while_held(&mut elector, work).await else { return End::Lost };
         self.metrics.set_leader(false);
         elector.release().await;
-        ExitCode::SUCCESS
+        end
     }
 
     /// The uid of kube-system: the name of a cluster that nobody has to give it. Waits for the API server.
@@ -140,7 +152,12 @@ impl Operator {
         Settings { tempo: self.tempo, home_region: self.home_region.clone(), ..settings }
     }
 
-    async fn work(&self, settings: &Settings, revocations: Arc<Revocations>, stop: watch::Receiver<bool>) {
+    async fn work(
+        &self,
+        settings: &Settings,
+        revocations: Arc<Revocations>,
+        stop: watch::Receiver<bool>,
+    ) -> End {
         let world = Arc::new(World {
             kube: self.kube.clone(),
             cloud: self.cloud.clone(),
@@ -153,7 +170,9 @@ impl Operator {
             settings: settings.clone(),
         });
         let readiness = self.readiness.clone();
-        let mut tasks = kinds::start(
+        let (end, ended) = watch::channel(false);
+        let stop = either(stop, ended);
+        let mut running = kinds::start(
             Lane::Ordinary,
             world,
             self.metrics.clone(),
@@ -161,12 +180,28 @@ impl Operator {
             self.namespace.clone(),
             stop.clone(),
         );
-        stopped(stop).await;
-        let finish = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, finish).await.is_err() {
+        let asked = tasks::asked_to_stop(stop, &mut running).await;
+        let _ = end.send(true);
+        if !tasks::finish(&mut running).await {
             tracing::warn!("passes did not finish in time; what they left is taken up at the next start");
         }
+        if asked { End::Asked } else { End::Broken }
     }
+}
+
+/// Works while the lease is renewed, to the very end of the work. None if the lease was lost, and the work dropped with it.
+async fn while_held<T>(elector: &mut Elector, work: impl Future<Output = T>) -> Option<T> {
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let work = async move {
+        let end = work.await;
+        drop(done);
+        Ok(end)
+    };
+    let hold = async move {
+        let finished = async { drop(finished.await) };
+        if elector.hold(finished).await { Ok(()) } else { Err(()) }
+    };
+    futures::future::try_join(work, hold).await.ok().map(|(end, ())| end)
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
@@ -196,4 +231,39 @@ pub fn metrics_text(metrics: &Metrics, clouds: [&Cloud; 2]) -> String {
         metrics.set_cloud_calls(service, action, class, count);
     }
     metrics.encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::lease::LEASE_DURATION;
+    use tower::ServiceExt;
+
+    fn client() -> Client {
+        let router =
+            sim::kube::Server::new(sim::kube::Options { data_dir: None }).expect("no store").router();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            router.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        Client::new(service, "default")
+    }
+
+    /// A pass may take longer to finish than the lease lasts.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_else_leads_until_the_work_has_finished_and_then_at_once() {
+        let kube = client();
+        let elector = |name: &str| Elector::new(kube.clone(), "default", LEASE_NAME, name);
+        let (mut first, mut second) = (elector("a"), elector("b"));
+        first.acquire().await;
+        tokio::select! {
+            end = while_held(&mut first, tokio::time::sleep(LEASE_DURATION * 4)) => assert!(end.is_some()),
+            () = second.acquire() => panic!("two leaders"),
+        }
+        first.release().await;
+        let began = tokio::time::Instant::now();
+        second.acquire().await;
+        assert!(began.elapsed() < LEASE_DURATION / 2, "it was released");
+        // Its end is that of the work.
+        assert_eq!(while_held(&mut first, std::future::pending::<()>()).await, None);
+    }
 }

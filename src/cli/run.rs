@@ -79,8 +79,8 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     })?;
     let health_listener = output::listen(args.health_addr, "--health-addr").await?;
     let metrics_listener = output::listen(args.metrics_addr, "--metrics-addr").await?;
-    who_am_i(&cloud).await;
-
+    // Beside everything else: an STS that does not answer must hold up neither probes, nor the end, nor a revocation.
+    tokio::spawn(who_am_i(cloud.clone()));
     let (stop, stopped) = watch::channel(false);
     let signal = output::stop_signal();
     tokio::spawn(async move {
@@ -117,7 +117,7 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
 }
 
 /// Says early what is wrong with the credentials. Objects show the same; the operator goes on, because it may be mended.
-async fn who_am_i(cloud: &Cloud) {
+async fn who_am_i(cloud: Cloud) {
     match cloud.caller_identity().await {
         Ok(identity) => {
             tracing::info!(account = identity.account_id, arn = identity.arn, "talking to Alibaba Cloud")

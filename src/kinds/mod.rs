@@ -1,7 +1,9 @@
 //! The registry: every kind is named here, once. Controllers, CRDs, RBAC, readiness and laws follow from this line.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -47,7 +49,8 @@ pub fn accounts() -> Arc<Accounts> {
     Arc::new(Accounts::new(cloud_account::plan::load))
 }
 
-/// Starts the controllers of the kinds of one lane; each ends after `shutdown` turns true and its passes have finished.
+/// Starts the controllers of the kinds of one lane, one task for each; each ends after `shutdown` turns true and its passes have
+/// finished. One that ends before that, or panics, is logged with its kind.
 pub fn start(
     lane: Lane,
     world: Arc<World>,
@@ -74,23 +77,34 @@ pub fn start(
             self.readiness.expect(&name);
             let (sender, complete) = tokio::sync::oneshot::channel();
             let readiness = self.readiness.clone();
-            self.tasks.spawn(async move {
+            let ready = async move {
                 if complete.await.is_ok() {
                     readiness.done(&name);
                 }
-            });
-            let mut shutdown = self.shutdown.clone();
+            };
+            let (mut shutdown, asked) = (self.shutdown.clone(), self.shutdown.clone());
             let stop = async move {
                 // An error means that the sender is gone, which is a request to stop as well.
                 let _ = shutdown.wait_for(|stop| *stop).await;
             };
-            self.tasks.spawn(engine::run::<K>(
+            let run = engine::run::<K>(
                 self.world.clone(),
                 self.metrics.clone(),
                 self.namespace.clone(),
                 sender,
                 stop,
-            ));
+            );
+            self.tasks.spawn(async move {
+                // One task for each kind, so that whoever waits for it knows that the kind is nobody's any more.
+                let (ended, ()) = futures::join!(AssertUnwindSafe(run).catch_unwind(), ready);
+                match ended {
+                    Err(_) => tracing::error!(kind = %K::kind(&()), "the controller panicked"),
+                    Ok(()) if !*asked.borrow() => {
+                        tracing::error!(kind = %K::kind(&()), "the controller ended, though nobody asked it to");
+                    }
+                    Ok(()) => {}
+                }
+            });
         }
     }
     let mut starter = Starter { lane, world, metrics, readiness, namespace, shutdown, tasks: JoinSet::new() };

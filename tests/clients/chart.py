@@ -201,6 +201,16 @@ def the_rrsa_component_fits_the_base():
     assert not [name for name in names if "ACCESS_KEY" in name or "TOKEN" in name], names
 
 
+def nodes_can_be_drained_and_replicas_stay_apart():
+    objects, _ = render({"replicas": 1})
+    budget = objects[("PodDisruptionBudget", "ecskms")]["spec"]
+    assert budget["maxUnavailable"] == 1 and "minAvailable" not in budget, budget
+    for spec in [objects[("Deployment", "ecskms")]["spec"], kustomized()[("Deployment", "ecskms")]["spec"]]:
+        spread = spec["template"]["spec"]["topologySpreadConstraints"]
+        # Without it, the pods of the revision that goes count, and both new ones may come to stand on one node.
+        assert [entry["matchLabelKeys"] for entry in spread] == [["pod-template-hash"]] * 2, spread
+
+
 def another_release_has_names_of_its_own_that_fit_together():
     objects, notes = render(name="blue", namespace="keys")
     account = objects[("ServiceAccount", "blue-ecskms")]["metadata"]
@@ -367,6 +377,7 @@ CHECKS = [
     rrsa_comes_by_the_webhook_or_by_a_token_of_the_charts_own,
     a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen,
     the_rrsa_component_fits_the_base,
+    nodes_can_be_drained_and_replicas_stay_apart,
     another_release_has_names_of_its_own_that_fit_together,
     policies_take_named_pipelines_and_the_number_of_approvals,
     parts_can_be_switched_off,

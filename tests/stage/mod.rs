@@ -45,6 +45,7 @@ pub enum Mode {
 pub struct Gate {
     passed: AtomicUsize,
     log: Mutex<Vec<String>>,
+    watches: Mutex<Vec<String>>,
     crash: Mutex<Option<(usize, Mode)>>,
     dead: AtomicBool,
     crashed: Notify,
@@ -64,6 +65,11 @@ impl Gate {
     /// The mutations so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("nobody panics while holding it").clone()
+    }
+
+    /// The watches so far, with their queries.
+    pub fn watches(&self) -> Vec<String> {
+        self.watches.lock().expect("nobody panics while holding it").clone()
     }
 
     async fn die(&self) -> ! {
@@ -454,6 +460,9 @@ fn client(router: Router, gate: Arc<Gate>) -> Client {
         let (router, gate) = (router.clone(), gate.clone());
         async move {
             let reads = request.method() == http::Method::GET;
+            if request.uri().query().is_some_and(|query| query.contains("watch=")) {
+                gate.watches.lock().expect("nobody panics while holding it").push(request.uri().to_string());
+            }
             let name = (!reads).then(|| format!("{} {}", request.method(), request.uri().path()));
             let effect =
                 async { router.oneshot(request.map(Body::new)).await.expect("a router does not fail") };

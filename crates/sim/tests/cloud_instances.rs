@@ -148,6 +148,27 @@ async fn without_permission_instances_seem_not_to_exist() {
     assert_eq!(log.as_array().expect("a list").len(), 6);
 }
 
+#[tokio::test]
+async fn a_role_is_given_to_an_instance_only_by_who_may_pass_it() {
+    let client = client();
+    let limited = client.limited();
+    let policy = |more: Value| {
+        let run = json!({"Effect": "Allow", "Action": ["ecs:RunInstances"], "Resource": "*"});
+        json!({"limitedPolicy": {"Version": "1", "Statement": [run, more]}})
+    };
+    let pass = |role: &str| {
+        let role = format!("acs:ram:*:*:role/{role}");
+        policy(json!({"Effect": "Allow", "Action": ["ram:PassRole"], "Resource": role}))
+    };
+    let plain = [("RegionId", REGION), ("ImageId", APP), ("InstanceType", "ecs.g7.large")];
+    let with_role = [&plain[..], &[("RamRoleName", "web")]].concat();
+    client.settings(pass("other")).await;
+    limited.ok("RunInstances", &plain).await;
+    limited.refused(403, "Forbidden.RAM", "RunInstances", &with_role).await;
+    client.settings(pass("web*")).await;
+    limited.ok("RunInstances", &with_role).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_accepted_instance_vanishes_with_its_disks_where_there_is_no_stock() {
     let client = client();

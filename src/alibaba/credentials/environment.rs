@@ -43,17 +43,25 @@ pub(super) fn chain(lookup: impl Fn(&str) -> Option<OsString>) -> Result<Source,
     if let Some(uri) = text(&lookup, CREDENTIALS_URI)? {
         return Ok(Source::Uri(uri));
     }
+    if is_true(&lookup, METADATA_DISABLED)? {
+        return Err(nothing("the instance's metadata service is switched off"));
+    }
     instance_role(&lookup, None, false)
 }
 
-/// The instance's role as the variables tell it; a name that is given wins, and so does strictness.
+/// The instance's role as the variables tell it; a name that is given wins, and so does strictness. Whoever asks for this role
+/// and no other way is told what forbids it: no other variable would help.
 pub(super) fn instance_role(
     lookup: impl Fn(&str) -> Option<OsString>,
     role_name: Option<String>,
     token_required: bool,
 ) -> Result<Source, Error> {
     if is_true(&lookup, METADATA_DISABLED)? {
-        return Err(nothing("the instance's metadata service is switched off"));
+        let text = format!(
+            "the role of the ECS instance cannot be used: {METADATA_DISABLED}=true switches the metadata service off for \
+             the operator; sign in another way, or install the operator in the mode ecsRamRole"
+        );
+        return Err(refusal(local::CREDENTIALS_MISSING, &text));
     }
     let role_name = match role_name {
         Some(name) => Some(name),
@@ -213,5 +221,14 @@ mod tests {
             assert_eq!((error.code.as_str(), error.class), (code, Class::Credentials), "{pairs:?}");
             assert!(error.definite() && error.message.contains(named), "{error}");
         }
+    }
+
+    #[test]
+    fn whoever_asks_for_the_instance_role_alone_is_told_what_forbids_it() {
+        let error =
+            instance_role(lookup(&[(METADATA_DISABLED, "true")]), None, false).expect_err("it is off");
+        assert_eq!((error.code.as_str(), error.class), (local::CREDENTIALS_MISSING, Class::Credentials));
+        assert!(error.message.contains("ALIBABA_CLOUD_ECS_METADATA_DISABLED=true"), "{error}");
+        assert!(!error.message.contains(ACCESS_KEY_ID), "{error}");
     }
 }

@@ -73,7 +73,8 @@ pub struct CloudAccountSpec {
     /// selector means every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<NamespaceSelector>,
-    /// Addresses of single products, in place of the operator's own.
+    /// Addresses of single products, in place of the operator's own. With `credentials.rrsa`, the token of the operator's pod
+    /// is exchanged at the operator's own STS all the same, never at an address that is named here.
     #[serde(default, skip_serializing_if = "ServiceEndpoints::is_empty")]
     pub endpoints: ServiceEndpoints,
     /// Report: say whether ECS may use customer keys. Ensure: also create the role
@@ -99,7 +100,7 @@ pub struct AccountCredentials {
     /// A role that the operator's ServiceAccount may take on (RRSA on ACK).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rrsa: Option<RrsaCredentials>,
-    /// The role of the ECS instance on which the operator runs.
+    /// The role of the ECS instance on which the operator runs; only where the operator itself may ask the metadata service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecs_ram_role: Option<EcsRamRoleCredentials>,
 }
@@ -167,7 +168,8 @@ pub struct ServiceEndpoints {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 255), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+$"))]
     pub ram: Option<String>,
-    /// Address of STS, for example `https://sts-vpc.cn-hangzhou.aliyuncs.com`.
+    /// Address of STS, for example `https://sts-vpc.cn-hangzhou.aliyuncs.com`. The token of the operator's pod is never sent
+    /// there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 255), regex(pattern = r"^https?://[A-Za-z0-9.:\[\]-]+$"))]
     pub sts: Option<String>,

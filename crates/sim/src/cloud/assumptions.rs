@@ -117,6 +117,12 @@ static ASSUMPTIONS: &[Assumption] = &[
         "Every denial carries AccessDeniedDetail with AuthAction, and NoPermissionType ImplicitDeny.",
         "RAM documents the object, not which services send it",
     ),
+    a(
+        "pass-role",
+        "RunInstances with RamRoleName also needs ram:PassRole on the role, and its denial is Forbidden.RAM with that \
+         action.",
+        "RAM documents the action, not what RunInstances answers without it",
+    ),
     a("conditions-are-not-read", "Conditions in policies are ignored.", "A limit of the simulation"),
     a(
         "ram-codes",

@@ -11,15 +11,29 @@ use super::refusal::Refusal;
 use super::verify::Caller;
 use super::world::{Call, World};
 
+/// What it takes to give a role to an instance, beside the call itself.
+const PASS_ROLE: &str = "ram:PassRole";
+
 /// Refuses a caller whose policies do not allow the action.
 pub fn check(world: &World, action: &Action, call: &Call) -> Result<(), Refusal> {
-    if action.free || allowed(world, action, call) {
+    if action.free {
         return Ok(());
     }
-    Err(denial(action, call))
+    let name = ram_action(action);
+    if !allowed(world, call, &name, &resources(action, call)) {
+        return Err(denial(action.service, &name, call));
+    }
+    // assumption: pass-role
+    let passed = call.parameters.text("RamRoleName").filter(|_| action.name == "RunInstances");
+    let passed: Vec<String> =
+        passed.iter().map(|role| format!("acs:ram:*:{}:role/{role}", call.account)).collect();
+    if !passed.is_empty() && !allowed(world, call, PASS_ROLE, &passed) {
+        return Err(denial(action.service, PASS_ROLE, call));
+    }
+    Ok(())
 }
 
-fn allowed(world: &World, action: &Action, call: &Call) -> bool {
+fn allowed(world: &World, call: &Call, name: &str, resources: &[String]) -> bool {
     let documents: Vec<&Value> = match call.caller {
         Caller::Administrator => return true,
         Caller::Anonymous => return false,
@@ -30,7 +44,7 @@ fn allowed(world: &World, action: &Action, call: &Call) -> bool {
             names.filter_map(|name| world.policies.get(name)).map(|policy| &policy.document).collect()
         }
     };
-    ram::allows(&documents, &ram_action(action), &resources(action, call))
+    ram::allows(&documents, name, resources)
 }
 
 /// The RAM action, for example `ecs:CopyImage`.
@@ -72,9 +86,8 @@ fn resources(action: &Action, call: &Call) -> Vec<String> {
     arns
 }
 
-fn denial(action: &Action, call: &Call) -> Refusal {
-    let name = ram_action(action);
-    let (code, text) = match action.service {
+fn denial(service: Service, name: &str, call: &Call) -> Refusal {
+    let (code, text) = match service {
         Service::Ecs => ("Forbidden.RAM", "User not authorized to operate on the specified resource."),
         Service::Kms => ("Forbidden.NoPermission", "This operation is forbidden by permission system."),
         Service::Ram | Service::Sts => ("NoPermission", "You are not authorized to do this action."),
