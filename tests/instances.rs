@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+mod revocation;
 mod stage;
+use revocation::{revocation, revoke, set_desired};
 use stage::{IMAGE, KEY, Stage, condition, disk, image, instance, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -367,6 +369,76 @@ async fn an_instance_deleted_behind_our_back_is_reported_and_not_made_again() {
     assert_eq!(calls(&stage, "ecs:RunInstances").await, 1);
     stage.delete(KIND, "web").await;
     stage.until_gone(KIND, "web").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_ran_but_was_never_ready_is_not_made_again() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(instance("web")).await;
+    let seen = |object: &Value| object["status"]["instanceId"].is_string();
+    let id = stage.until(KIND, "web", HOUR, seen).await["status"]["instanceId"].clone();
+    attach_plain(&stage, "d-bp1stranger", &id).await;
+    let object = stage.until_reason(KIND, "web", "NotEncrypted").await;
+    assert!(!object["status"]["intent"]["parameters"].is_null(), "it was never Ready: {object:#}");
+    tokio::time::sleep(HOUR).await;
+    for disk in disks_of(&stage, &id).await {
+        let order = json!({"do": "delete", "kind": "disk", "id": disk["id"], "region": "cn-hangzhou"});
+        stage.order("POST", "resources", order).await;
+    }
+    let order = json!({"do": "delete", "kind": "instance", "id": id, "region": "cn-hangzhou"});
+    stage.order("POST", "resources", order).await;
+    stage.until_reason(KIND, "web", "ExternalGone").await;
+    tokio::time::sleep(2 * HOUR).await;
+    assert_eq!(calls(&stage, "ecs:RunInstances").await, 1, "somebody deleted it, so it is not made again");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_under_a_revoked_key_is_neither_stopped_nor_deleted_until_the_key_is_back() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(with(instance("web"), "key", json!({"alias": "alias/ecskms-second"}))).await;
+    stage.apply(instance("late")).await;
+    stage.until_ready(KIND, "web").await;
+    stage.until_ready(KIND, "late").await;
+    stage.apply(revocation("one", json!({"keyId": SECOND_KEY}))).await;
+    revoke(&stage, "one").await;
+    let object = stage.until_reason(KIND, "web", "KeyRevoked").await;
+    assert_eq!(condition(&object, "KeyRevoked"), ("True".into(), "KeyRevoked".into()), "{object:#}");
+    assert!(message(&object, "KeyRevoked").contains(SECOND_KEY), "{object:#}");
+    for name in ["web", "late"] {
+        stage.delete(KIND, name).await;
+        let leaving = |object: &Value| message(object, "Ready").starts_with("Nothing is stopped or deleted");
+        let object = stage.until(KIND, name, HOUR, leaving).await;
+        assert!(message(&object, "Ready").contains(SECOND_KEY), "{object:#}");
+    }
+    tokio::time::sleep(HOUR).await;
+    for action in ["ecs:StopInstance", "ecs:DeleteInstance", "ecs:ModifyInstanceAttribute"] {
+        assert_eq!(calls(&stage, action).await, 0, "{action}");
+    }
+    set_desired(&stage, "one", "Restored").await;
+    stage.until_gone(KIND, "web").await;
+    stage.until_gone(KIND, "late").await;
+    assert!(stage.owned("instances").await.is_empty());
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_under_a_foreign_key_is_drift() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(with(instance("web"), "dataDisks", json!([]))).await;
+    let id = stage.until_ready(KIND, "web").await["status"]["instanceId"].clone();
+    attach_plain(&stage, "d-bp1stranger", &id).await;
+    let fields = json!({"encrypted": true, "keyId": SECOND_KEY});
+    set(&stage, "disk", &json!("d-bp1stranger"), fields).await;
+    let object = stage.until_reason(KIND, "web", "KeyMismatch").await;
+    assert_eq!(condition(&object, "Encrypted"), ("False".into(), "KeyMismatch".into()));
+    assert_eq!(condition(&object, "Drifted").0, "True", "{object:#}");
+    let drift = json!({"path": "disks[d-bp1stranger].keyId", "desired": KEY, "observed": SECOND_KEY});
+    assert_eq!(object["status"]["drift"][0], drift);
     process.kill().await;
 }
 

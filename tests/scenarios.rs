@@ -704,3 +704,59 @@ async fn a_server_without_streaming_lists_is_listed_plainly() {
     assert!(lists >= 1, "{stats:#}");
     process.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_instances_use_is_told_as_in_use_and_goes_once_they_are_gone() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(image("one")).await;
+    let object = stage.until_ready("EncryptedImage", "one").await;
+    let id = object["status"]["imageId"].clone();
+    set(&stage, "instance", "i-bp1db0000000000000b2", json!({"imageId": id})).await;
+    stage.delete("EncryptedImage", "one").await;
+    let object = stage.until_reason("EncryptedImage", "one", "InUse").await;
+    assert_eq!(condition(&object, "Stalled").0, "True", "{object:#}");
+    assert!(message(&object, "Ready").contains("Release the instances"), "{object:#}");
+    tokio::time::sleep(HOUR).await;
+    assert!(calls(&stage, "ecs:DeleteImage").await < 15, "it is not asked for every few seconds");
+    set(&stage, "instance", "i-bp1db0000000000000b2", json!({"imageId": IMAGE})).await;
+    stage.until_gone("EncryptedImage", "one").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_that_were_never_written_down_go_with_their_image() {
+    let stage = Stage::new().await;
+    let count = |state: Value| state["snapshots"].as_object().map(serde_json::Map::len);
+    let before = count(stage.control("state").await);
+    let process = stage.start().await;
+    stage.apply(image("one")).await;
+    stage.until("EncryptedImage", "one", HOUR, |object| object["status"]["imageId"].is_string()).await;
+    process.kill().await;
+    tokio::time::sleep(HOUR).await;
+    stage.delete("EncryptedImage", "one").await;
+    let object = stage.get("EncryptedImage", "one").await;
+    assert!(object["status"]["snapshots"].is_null(), "{object:#}");
+    let process = stage.start().await;
+    stage.until_gone("EncryptedImage", "one").await;
+    assert!(stage.owned("images").await.is_empty());
+    assert_eq!(count(stage.control("state").await), before);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_was_taken_from_its_object_keeps_its_snapshots() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(image("one")).await;
+    let object = stage.until_ready("EncryptedImage", "one").await;
+    let id = object["status"]["imageId"].as_str().expect("an id").to_owned();
+    set(&stage, "image", &id, json!({"tags": {}})).await;
+    stage.delete("EncryptedImage", "one").await;
+    stage.until_gone("EncryptedImage", "one").await;
+    assert_eq!(real_image(&stage, &id).await["status"], "Available");
+    for action in ["ecs:DeleteImage", "ecs:DeleteSnapshot"] {
+        assert_eq!(calls(&stage, action).await, 0, "{action}");
+    }
+    process.kill().await;
+}

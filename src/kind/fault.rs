@@ -103,6 +103,9 @@ impl From<alibaba::Error> for Fault {
                 Reason::CredentialsInvalid,
                 "Check the operator's access key or role; see README, Credentials.",
             ),
+            Class::Conflict if is_in_use(&error.code) => {
+                (FaultClass::Refused, Reason::InUse, in_use_advice(&error.code))
+            }
             Class::Conflict | Class::TokenMismatch => {
                 (FaultClass::Conflict, Reason::DependencyNotReady, "The resource is busy; it is tried again.")
             }
@@ -155,6 +158,24 @@ fn sentence(text: String) -> String {
     if text.ends_with(['.', '!', '?']) { text } else { text + "." }
 }
 
+/// Others use it, which ends only when somebody ends it: nothing that a quick repetition could outlast.
+fn is_in_use(code: &str) -> bool {
+    matches!(code, "ImageUsingByInstance" | "ImageUseShared" | "SnapshotCreatedImage" | "SnapshotCreatedDisk")
+}
+
+fn in_use_advice(code: &str) -> &'static str {
+    match code {
+        "ImageUsingByInstance" => {
+            "Release the instances that were made of the image, or set spec.deletionPolicy to Retain to keep it."
+        }
+        "ImageUseShared" => {
+            "Stop sharing the image with other accounts, or set spec.deletionPolicy to Retain to keep it."
+        }
+        "SnapshotCreatedImage" => "Delete the image that was made of the snapshot first.",
+        _ => "Delete the disks that were made of the snapshot first.",
+    }
+}
+
 fn is_stock(code: &str) -> bool {
     code.contains("NoStock")
         || code.contains("NotOnSale")
@@ -199,5 +220,21 @@ impl From<kube::Error> for Fault {
                 format!("The Kubernetes API did not answer: {other}"),
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::reason::Mover;
+
+    #[test]
+    fn what_others_use_is_told_to_whoever_must_act_and_not_repeated_in_seconds() {
+        for code in ["ImageUsingByInstance", "ImageUseShared", "SnapshotCreatedImage", "SnapshotCreatedDisk"]
+        {
+            assert!(is_in_use(code) && in_use_advice(code).ends_with('.'), "{code}");
+        }
+        assert!(!is_in_use("OperationDenied.ImageCopying"), "a copy ends by itself");
+        assert_eq!(Reason::InUse.mover(), Mover::Outside);
     }
 }

@@ -21,7 +21,7 @@ pub struct ImageSubject;
 
 fn desired(view: &View) -> Desired {
     if view.object.deleting {
-        return Desired::Absent { delete_image: view.delete, delete_snapshots: view.delete };
+        return Desired::Absent { manage: true, delete_image: view.delete, delete_snapshots: view.delete };
     }
     Desired::Present(Wanted {
         manage: true,
@@ -56,6 +56,7 @@ fn observed(view: &View) -> Observed {
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::from_iter(view.leftovers.then(|| "s-1".to_owned())),
+        unwritten_snapshots: false,
     }
 }
 

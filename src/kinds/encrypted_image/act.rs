@@ -24,7 +24,10 @@ pub async fn act(object: &EncryptedImage, world: &World, effect: &ImageEffect) -
             verify_ours(object, world, id).await?;
             gone_is_fine(world.cloud.delete_image(region, id).await)
         }
-        ImageEffect::DeleteSnapshot { id } => gone_is_fine(world.cloud.delete_snapshot(region, id).await),
+        // Disks that were made of it live on; the image that it stood behind is gone.
+        ImageEffect::DeleteSnapshot { id } => {
+            gone_is_fine(world.cloud.delete_used_snapshot(region, id).await)
+        }
     }
 }
 

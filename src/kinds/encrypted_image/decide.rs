@@ -9,6 +9,9 @@ use crate::decision::{Decision, Effect, Machine, Reason, Take};
 /// Larger images need a ticket with Alibaba Cloud before they can be copied encrypted (the console says so).
 pub const SOURCE_GIB_MAX: u32 = 500;
 
+/// How many snapshots status names; an image has at most 17 disks.
+pub const SNAPSHOTS_MAX: usize = 32;
+
 /// The brain of the kind.
 pub struct ImageMachine;
 
@@ -23,7 +26,9 @@ pub enum Desired {
     Present(Wanted),
     /// The object is being deleted.
     Absent {
-        /// True if the image goes with it. A copy that is still running is cancelled in either case.
+        /// True if the operator may change the cloud. Then a copy that is still running is cancelled, whatever the policies.
+        manage: bool,
+        /// True if the image goes with it.
         delete_image: bool,
         /// True if the snapshots behind the image go with it.
         delete_snapshots: bool,
@@ -84,6 +89,8 @@ pub struct Observed {
     pub timed_out: bool,
     /// On deletion: the snapshots of the image that still exist.
     pub leftover_snapshots: BTreeSet<String>,
+    /// On deletion: the image has snapshots that go with it and that status does not name yet.
+    pub unwritten_snapshots: bool,
 }
 
 /// One copy.
@@ -227,8 +234,8 @@ impl Machine for ImageMachine {
 
     fn decide(desired: &Desired, observed: &Observed) -> Decision<ImageEffect> {
         match desired {
-            Desired::Absent { delete_image, delete_snapshots } => {
-                depart(*delete_image, *delete_snapshots, observed)
+            Desired::Absent { manage, delete_image, delete_snapshots } => {
+                depart(*manage, *delete_image, *delete_snapshots, observed)
             }
             Desired::Present(wanted) if wanted.suspend => Decision::Blocked(Reason::Suspended),
             Desired::Present(_) if observed.key.is_revoked() => Decision::Blocked(Reason::KeyRevoked),
@@ -329,27 +336,35 @@ fn create(wanted: &Wanted, observed: &Observed) -> Decision<ImageEffect> {
     }
 }
 
-/// Deletion: half a copy is cancelled whatever the policy says, because half an image is no use to anybody.
-fn depart(delete_image: bool, delete_snapshots: bool, observed: &Observed) -> Decision<ImageEffect> {
+/// Deletion: half a copy is cancelled whatever the policy says, because half an image is no use to anybody; but an object that
+/// only observes changes nothing.
+fn depart(
+    manage: bool,
+    delete_image: bool,
+    delete_snapshots: bool,
+    observed: &Observed,
+) -> Decision<ImageEffect> {
     let own = || observed.copies.iter().filter(|copy| copy.own);
+    let goes = |copy: &Copy| delete_image || (manage && copy.state == CopyState::Copying);
     // What would be deleted may be evidence.
-    let doomed = own().any(|copy| delete_image || copy.state == CopyState::Copying)
-        || (delete_image && delete_snapshots && !observed.leftover_snapshots.is_empty());
+    let doomed =
+        own().any(goes) || (delete_image && delete_snapshots && !observed.leftover_snapshots.is_empty());
     if observed.key.is_revoked() && doomed {
         return Decision::Blocked(Reason::KeyRevoked);
     }
-    let goes = |copy: &Copy| delete_image || copy.state == CopyState::Copying;
     // Gone before status names it, nobody could tell a deletion from a list that lags, and the object would have to wait for
     // its creation to age.
     if observed.known.is_none() && observed.creation.intent.is_some() && own().any(goes) {
         return Decision::wait_seconds(Reason::Deleting);
     }
-    if let Some(copy) = own().find(|copy| copy.state == CopyState::Copying) {
+    if let Some(copy) = own().find(|copy| manage && copy.state == CopyState::Copying) {
         return Decision::Do(ImageEffect::Cancel { id: copy.id.clone() });
     }
     if delete_image && let Some(copy) = own().next() {
         return match copy.state {
             CopyState::Unknown => Decision::wait_patient(Reason::StatusUnknown),
+            // Once the image is gone, nothing but status says which snapshots stood behind it.
+            _ if delete_snapshots && observed.unwritten_snapshots => Decision::wait_seconds(Reason::Deleting),
             _ => Decision::Do(ImageEffect::Delete { id: copy.id.clone() }),
         };
     }

@@ -65,8 +65,10 @@ impl Kind for EncryptedImage {
     fn desired(&self) -> Result<Desired, Invalid> {
         if self.metadata.deletion_timestamp.is_some() {
             // An adopted image is never deleted: adoption must not become a way to delete somebody else's image.
-            let own = self.spec.management_policy == ManagementPolicy::Manage && self.spec.adopt.is_none();
+            let manage = self.spec.management_policy == ManagementPolicy::Manage;
+            let own = manage && self.spec.adopt.is_none();
             return Ok(Desired::Absent {
+                manage,
                 delete_image: own && self.spec.deletion_policy == DeletionPolicy::Delete,
                 delete_snapshots: own && self.spec.snapshot_policy == DeletionPolicy::Delete,
             });

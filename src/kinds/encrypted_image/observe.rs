@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::api::EncryptedImage;
-use super::decide::{Amendment, Copy, CopyState, Desired, Observed, SOURCE_GIB_MAX, SourceFact, Wanted};
+use super::decide::{
+    Amendment, Copy, CopyState, Desired, Observed, SNAPSHOTS_MAX, SOURCE_GIB_MAX, SourceFact, Wanted,
+};
 use super::queue::{CopyQueue, Ticket};
 use crate::alibaba;
 use crate::decision::creation::{Claim, Creation, Step};
@@ -33,13 +35,16 @@ pub async fn observe(
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::new(),
+        unwritten_snapshots: false,
     };
     let wanted = match desired {
         Desired::Present(wanted) if wanted.suspend => return Ok(observed),
         Desired::Present(wanted) => Some(wanted),
         Desired::Absent { .. } => None,
     };
-    if let (Some(wanted), true) = (wanted, observed.refusal.is_none() || observed.known.is_some()) {
+    // An adopted image is compared with its key before it was ever written down.
+    let compares = observed.known.is_some() || wanted.is_some_and(|wanted| wanted.adopt.is_some());
+    if let (Some(wanted), true) = (wanted, observed.refusal.is_none() || compares) {
         observed.source = source(object, wanted, world).await?;
         if !matches!(observed.source, SourceFact::TooLarge { .. }) {
             let pinned = status.key_id.as_deref();
@@ -60,6 +65,13 @@ pub async fn observe(
             observed.key = revoked.unwrap_or(KeyFact::Unasked);
             let recorded: Vec<String> = status.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
             observed.leftover_snapshots = leftovers(object, desired, &recorded, world, &observed).await?;
+            let behind = observed
+                .copies
+                .iter()
+                .filter(|copy| copy.own)
+                .flat_map(|copy| &copy.snapshots)
+                .take(SNAPSHOTS_MAX);
+            observed.unwritten_snapshots = behind.into_iter().any(|(id, ..)| !recorded.contains(id));
         }
     }
     Ok(observed)
@@ -147,7 +159,9 @@ async fn fact(
     };
     let mut snapshots = Vec::new();
     let mut protection = Protection::Unproven;
-    if let (CopyState::Available, Some(wanted)) = (state, wanted) {
+    let own = owner.owns(&image.tags);
+    // On deletion too: what goes with the image must be written down before it.
+    if state == CopyState::Available && (wanted.is_some() || own) {
         let ids: Vec<String> =
             image.mappings.iter().filter_map(|mapping| mapping.snapshot_id.clone()).collect();
         let found = match ids.is_empty() {
@@ -162,7 +176,7 @@ async fn fact(
                     snapshot.encrypted,
                     snapshot.kms_key_id.as_deref(),
                     wanted_key,
-                    wanted.service_key,
+                    wanted.is_some_and(|wanted| wanted.service_key),
                 )
             })
         }));
@@ -176,7 +190,7 @@ async fn fact(
         id: image.id.clone(),
         state,
         protection,
-        own: owner.owns(&image.tags),
+        own,
         amendment: wanted
             .filter(|wanted| wanted.manage)
             .map(|wanted| amendment(image, wanted))
@@ -267,7 +281,8 @@ fn take_place(
     }
 }
 
-/// The recorded snapshots that still exist, asked only when they are to go and the image is gone.
+/// The recorded snapshots that still exist, asked only when they are to go and the image is gone. An image that is there and is no
+/// longer this object's was taken away from it, and keeps its snapshots.
 async fn leftovers(
     object: &EncryptedImage,
     desired: &Desired,
@@ -275,8 +290,13 @@ async fn leftovers(
     world: &World,
     observed: &Observed,
 ) -> Result<BTreeSet<String>, Fault> {
-    let wanted = matches!(desired, Desired::Absent { delete_image: true, delete_snapshots: true });
+    let wanted = matches!(desired, Desired::Absent { delete_image: true, delete_snapshots: true, .. });
     if !wanted || recorded.is_empty() || !observed.copies.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    if let Some(id) = &observed.known
+        && world.cloud.image(&object.spec.region, id).await?.is_some()
+    {
         return Ok(BTreeSet::new());
     }
     let found = world.cloud.snapshots(&object.spec.region, recorded).await?;

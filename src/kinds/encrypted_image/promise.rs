@@ -14,11 +14,11 @@ pub fn holds(desired: &Desired, observed: &Observed) -> bool {
                 && (!wanted.manage || copy.amendment == Amendment::default())
                 && matches!(observed.key, KeyFact::Usable { .. })
         }
-        Desired::Absent { delete_image, delete_snapshots } => {
+        Desired::Absent { manage, delete_image, delete_snapshots } => {
             let mut own = observed.copies.iter().filter(|copy| copy.own);
             let gone = match delete_image {
                 true => own.next().is_none() && (!delete_snapshots || observed.leftover_snapshots.is_empty()),
-                false => own.all(|copy| copy.state != CopyState::Copying),
+                false => !manage || own.all(|copy| copy.state != CopyState::Copying),
             };
             gone && (observed.creation.nothing_in_flight(observed.known.is_some())
                 || !observed.copies.is_empty())

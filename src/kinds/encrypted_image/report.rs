@@ -1,7 +1,9 @@
 //! What an EncryptedImage says about itself. Pure.
 
 use super::api::{EncryptedImageStatus, ImageSnapshot};
-use super::decide::{Copy, CopyState, Desired, ImageEffect, Observed, SOURCE_GIB_MAX, SourceFact, Wanted};
+use super::decide::{
+    Copy, CopyState, Desired, ImageEffect, Observed, SNAPSHOTS_MAX, SOURCE_GIB_MAX, SourceFact, Wanted,
+};
 use crate::decision::key::Protection;
 use crate::decision::report::{Fact, Report, Truth, key_facts, key_obstacle};
 use crate::decision::{Decision, Reason};
@@ -23,6 +25,10 @@ pub fn report(
         // Remembered, so that the object need not wait for its creation to age once this very image is gone.
         let seen = observed.copies.iter().find(|copy| copy.own).map(|copy| copy.id.clone());
         status.image_id = status.image_id.or(seen);
+        if observed.unwritten_snapshots {
+            let own = observed.copies.iter().filter(|copy| copy.own);
+            status.snapshots = own.flat_map(snapshots).take(SNAPSHOTS_MAX).collect();
+        }
         return Report { status, facts: Vec::new(), message: departure(observed, decision) };
     };
     if let Some(id) = observed.key.id().filter(|id| !id.starts_with("alias/")) {
@@ -57,18 +63,19 @@ fn describe(status: &mut EncryptedImageStatus, copy: &Copy, now: jiff::Timestamp
             if status.copy_started_at.is_some() {
                 status.copy_finished_at.get_or_insert(StatusTime::from(whole_seconds(now)));
             }
-            status.snapshots = copy
-                .snapshots
-                .iter()
-                .map(|(id, encrypted, key_id)| ImageSnapshot {
-                    id: id.clone(),
-                    encrypted: *encrypted,
-                    key_id: key_id.clone(),
-                })
-                .collect();
+            status.snapshots = snapshots(copy).collect();
         }
         CopyState::Failed | CopyState::Unknown => {}
     }
+}
+
+fn snapshots(copy: &Copy) -> impl Iterator<Item = ImageSnapshot> {
+    let all = copy.snapshots.iter();
+    all.map(|(id, encrypted, key_id)| ImageSnapshot {
+        id: id.clone(),
+        encrypted: *encrypted,
+        key_id: key_id.clone(),
+    })
 }
 
 /// Status times have whole seconds on the wire; a fraction would make an unchanged status look changed.
@@ -141,7 +148,7 @@ fn departure(observed: &Observed, decision: &Decision<ImageEffect>) -> String {
             "A copy whose answer was lost may still appear; the object stays until that is ruled out."
                 .to_owned()
         }
-        Decision::Wait(_) => {
+        Decision::Wait(wait) if wait.reason == Reason::StatusUnknown => {
             format!("Image {id} shows a status that is not documented; it is not deleted until that changes.")
         }
         _ => format!("Image {id} is being removed."),

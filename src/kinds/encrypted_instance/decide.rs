@@ -18,7 +18,7 @@ pub struct InstanceMachine;
 /// What was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Observed {
-    /// The keys, by the text with which the object names them.
+    /// The keys, by the text with which the object names them; on deletion those that a KeyRevocation holds, by id.
     pub keys: BTreeMap<String, KeyFact>,
     /// The image; not looked at while there is an instance.
     pub image: ImageFact,
@@ -30,7 +30,7 @@ pub struct Observed {
     pub hidden: Option<String>,
     /// The id that status remembers: this instance was seen before.
     pub known: Option<String>,
-    /// True if the instance was Ready once. Before that, an instance that vanishes was never given a host.
+    /// True if the instance ran once. Before that, an instance that vanishes was never given a host.
     pub born: bool,
     /// True if the look before this one missed the instance, too.
     pub missed: bool,
@@ -346,7 +346,7 @@ fn absent(wanted: &Wanted, observed: &Observed) -> Decision<InstanceEffect> {
     prepare(wanted, observed).unwrap_or_else(|| create(observed, observed.creation.step()))
 }
 
-/// The instance was accepted and seen, and went before it was ever Ready: the zone had no stock for it.
+/// The instance was accepted and seen, and went before it ever ran: the zone had no stock for it.
 ///
 /// The cloud remembers that failure with the token, so only a new attempt can help; and only where no other send of the
 /// old one can make a second instance.
@@ -398,10 +398,15 @@ fn create(observed: &Observed, step: Step) -> Decision<InstanceEffect> {
     }
 }
 
-/// Deletion: never a protected instance, never one that was adopted, and never done while a request may still create one.
+/// Deletion: never a protected instance, never one that was adopted, never under a key that was taken away, and never done
+/// while a request may still create one.
 fn depart(delete: bool, protect: bool, observed: &Observed) -> Decision<InstanceEffect> {
     if delete && let Some(instance) = observed.instances.iter().find(|instance| instance.own) {
-        return remove(protect, observed, instance);
+        // What would be stopped and deleted, memory and disks, may be evidence.
+        return match observed.keys.values().any(KeyFact::is_revoked) {
+            true => Decision::Blocked(Reason::KeyRevoked),
+            false => remove(protect, observed, instance),
+        };
     }
     if delete && observed.hidden.is_some() {
         return Decision::Blocked(Reason::AccessDenied);

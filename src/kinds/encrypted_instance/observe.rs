@@ -34,7 +34,7 @@ pub async fn observe(
         instances: BTreeSet::new(),
         hidden: None,
         known: status.instance_id.clone(),
-        born: was_ready(&status) || object.spec.adopt.is_some(),
+        born: ran(&status) || object.spec.adopt.is_some(),
         missed: status.missing_since.is_some(),
         creation: world.creation(&owner.uid, status.shared.intent.as_ref(), began),
         refusal: standing_refusal(object),
@@ -46,8 +46,9 @@ pub async fn observe(
         Desired::Present(wanted) => Some(&**wanted),
         Desired::Absent { .. } => None,
     };
-    if let Some(wanted) = wanted {
-        look_at_keys(wanted, &status, world, &mut observed).await?;
+    match wanted {
+        Some(wanted) => look_at_keys(wanted, &status, world, &mut observed).await?,
+        None => observed.keys = revoked_keys(object, desired, &status, world),
     }
     find_instances(object, wanted, &owner, world, &mut observed).await?;
     match (wanted, observed.instances.is_empty()) {
@@ -61,9 +62,28 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// The frozen request is dropped with the first Ready.
-fn was_ready(status: &EncryptedInstanceStatus) -> bool {
-    status.shared.intent.as_ref().is_some_and(|intent| intent.parameters.is_empty())
+/// True if the instance got further than its first start. The frozen request is dropped with the first Ready, and coverage is
+/// written as soon as the instance runs, however long something else keeps it from being Ready.
+fn ran(status: &EncryptedInstanceStatus) -> bool {
+    let was_ready = status.shared.intent.as_ref().is_some_and(|intent| intent.parameters.is_empty());
+    was_ready || status.coverage.is_some()
+}
+
+/// On deletion only what a KeyRevocation holds matters, because what is under such a key is evidence. No call.
+fn revoked_keys(
+    object: &EncryptedInstance,
+    desired: &Desired,
+    status: &EncryptedInstanceStatus,
+    world: &World,
+) -> BTreeMap<String, KeyFact> {
+    if !matches!(desired, Desired::Absent { delete: true, .. }) {
+        return BTreeMap::new();
+    }
+    let spec = &object.spec;
+    let own = std::iter::once(&spec.system_disk.key).chain(spec.data_disks.iter().map(|disk| &disk.key));
+    let named = std::iter::once(&spec.key).chain(own.flatten()).filter_map(|key| key.id.as_deref());
+    let ids = named.chain(status.keys.iter().map(|key| &*key.key_id));
+    ids.filter_map(|id| Some((id.to_owned(), world.revoked(&spec.region, id)?))).collect()
 }
 
 /// Each key once, pinned to what it was at first; and aliases that point elsewhere by now.

@@ -53,11 +53,19 @@ fn pin_keys(status: &mut EncryptedInstanceStatus, wanted: &Wanted, observed: &Ob
     status.key_id = own.map(|key| key.key_id.clone()).or(status.key_id.take());
 }
 
-/// The worst of all keys speaks for KeyUsable; one service key is enough to make the instance not revocable.
+/// The worst of all keys speaks for KeyUsable, and any that a KeyRevocation holds for KeyRevoked; one service key is enough to
+/// make the instance not revocable.
 fn keys(wanted: &Wanted, observed: &Observed) -> Vec<Fact> {
     if let Some((text, key, reason)) = worst_key(observed) {
         let message = key_message(reason, text, key, &wanted.region);
-        return vec![Fact { name: "KeyUsable", truth: Truth::False, reason, message }];
+        let usable = Fact { name: "KeyUsable", truth: Truth::False, reason, message };
+        let revoked = observed.keys.iter().find(|(_, key)| key.is_revoked()).map(|(text, key)| Fact {
+            name: "KeyRevoked",
+            truth: Truth::True,
+            reason: Reason::KeyRevoked,
+            message: key_message(Reason::KeyRevoked, text, key, &wanted.region),
+        });
+        return revoked.into_iter().chain([usable]).collect();
     }
     let service = observed.keys.values().find(|key| matches!(key, KeyFact::Usable { service: true, .. }));
     let own = observed.keys.get(&wanted.key.text);
@@ -89,11 +97,26 @@ fn describe(status: &mut EncryptedInstanceStatus, instance: &Instance, observed:
     let exact = instance.disks.iter().filter(|disk| disk.protection == Protection::Exact).count();
     status.coverage = Some(format!("{exact}/{}", instance.disks.len()));
     status.disks = instance.disks.iter().take(64).map(disk).collect();
-    let plain = instance.disks.iter().filter(|disk| disk.protection == Protection::Plain);
-    let plain =
-        plain.map(|disk| (format!("disks[{}].encrypted", disk.id), "true".to_owned(), "false".to_owned()));
-    let all = plain.chain(instance.drift.iter().cloned()).chain(observed.repointed.iter().cloned());
+    let wrong = instance.disks.iter().filter_map(|disk| wrong_disk(disk, observed));
+    let all = wrong.chain(instance.drift.iter().cloned()).chain(observed.repointed.iter().cloned());
     status.drift = all.take(32).map(Drift::of).collect();
+}
+
+/// A disk that is not encrypted, or under none of the allowed keys: both cannot be mended in place.
+fn wrong_disk(disk: &Disk, observed: &Observed) -> Option<(String, String, String)> {
+    let id = &disk.id;
+    match disk.protection {
+        Protection::Plain => Some((format!("disks[{id}].encrypted"), "true".to_owned(), "false".to_owned())),
+        Protection::OtherKey => {
+            let shown = disk.key_id.clone().unwrap_or_default();
+            Some((format!("disks[{id}].keyId"), key_ids(observed), shown))
+        }
+        Protection::Exact | Protection::Unproven => None,
+    }
+}
+
+fn key_ids(observed: &Observed) -> String {
+    observed.keys.values().filter_map(KeyFact::id).collect::<Vec<_>>().join(", ")
 }
 
 fn disk(disk: &Disk) -> DiskStatus {
@@ -135,7 +158,7 @@ fn encrypted(instance: &Instance, observed: &Observed) -> Option<Fact> {
         let ids = instance.disks.iter().filter(|disk| disk.protection == protection).map(|disk| &*disk.id);
         ids.collect::<Vec<_>>().join(", ")
     };
-    let keys = observed.keys.values().filter_map(KeyFact::id).collect::<Vec<_>>().join(", ");
+    let keys = key_ids(observed);
     let (truth, reason, message) = match protection(instance) {
         Protection::Exact => (
             Truth::True,
@@ -177,6 +200,12 @@ fn drifted(drift: &[Drift]) -> Option<Fact> {
 fn departure(observed: &Observed, decision: &Decision<InstanceEffect>) -> String {
     let id = observed.instances.first().map(|instance| &*instance.id).unwrap_or("of this object");
     match decision {
+        Decision::Blocked(Reason::KeyRevoked) => {
+            let key = worst_key(observed).and_then(|(_, key, _)| key.id()).unwrap_or("of this object");
+            format!(
+                "Nothing is stopped or deleted while a KeyRevocation holds key {key}. See kubectl get keyrevocations."
+            )
+        }
         Decision::Blocked(Reason::DeletionProtected) => format!(
             "Instance {id} is protected from deletion. Set spec.deletionProtection to false to delete it, or deletionPolicy to Retain to keep it."
         ),

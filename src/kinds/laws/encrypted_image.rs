@@ -43,8 +43,9 @@ fn desired() -> impl Strategy<Value = Desired> {
             ..Wanted::default()
         },
     );
-    let absent = (any::<bool>(), any::<bool>())
-        .prop_map(|(delete_image, delete_snapshots)| Desired::Absent { delete_image, delete_snapshots });
+    let absent = (any::<bool>(), any::<bool>()).prop_map(|(delete_image, delete_snapshots)| {
+        Desired::Absent { manage: true, delete_image, delete_snapshots }
+    });
     prop_oneof![4 => wanted.prop_map(Desired::Present), 1 => absent]
 }
 
@@ -108,6 +109,7 @@ fn observed() -> impl Strategy<Value = Observed> {
             queued_behind,
             timed_out,
             leftover_snapshots,
+            unwritten_snapshots: false,
         }
     })
 }

@@ -12,7 +12,7 @@ fn present() -> Desired {
 }
 
 fn absent(delete_image: bool, delete_snapshots: bool) -> Desired {
-    Desired::Absent { delete_image, delete_snapshots }
+    Desired::Absent { manage: true, delete_image, delete_snapshots }
 }
 
 fn nothing() -> Observed {
@@ -28,6 +28,7 @@ fn nothing() -> Observed {
         queued_behind: 0,
         timed_out: false,
         leftover_snapshots: BTreeSet::new(),
+        unwritten_snapshots: false,
     }
 }
 
@@ -212,6 +213,19 @@ fn deletion_cancels_a_running_copy_whatever_the_policy() {
         with(copy("m-2", CopyState::Copying)),
         Decision::Do(ImageEffect::Cancel { id: "m-2".into() }),
     );
+}
+
+#[test]
+fn an_object_that_observes_cancels_no_copy_when_it_is_deleted() {
+    let leaving = Desired::Absent { manage: false, delete_image: false, delete_snapshots: false };
+    check(leaving, with(copy("m-2", CopyState::Copying)), Decision::Settled);
+}
+
+#[test]
+fn snapshots_that_go_are_written_down_before_their_image_goes() {
+    let unwritten = || Observed { unwritten_snapshots: true, ..with(copy("m-2", CopyState::Available)) };
+    check(absent(true, true), unwritten(), Decision::wait_seconds(Reason::Deleting));
+    check(absent(true, false), unwritten(), Decision::Do(ImageEffect::Delete { id: "m-2".into() }));
 }
 
 #[test]

@@ -316,6 +316,21 @@ fn deletion_lifts_the_protection_only_if_the_object_does_then_stops_then_deletes
 }
 
 #[test]
+fn while_a_key_is_revoked_a_deletion_neither_stops_nor_deletes() {
+    let leaving = |delete| Desired::Absent { delete, protect: false };
+    for state in [InstanceState::Starting, InstanceState::Running, InstanceState::Stopped] {
+        for protected in [true, false] {
+            let held = Instance { protected, ..instance(state) };
+            let observed = Observed { keys: key(unusable(Reason::KeyRevoked)), ..with(held) };
+            check(leaving(true), observed.clone(), Decision::Blocked(Reason::KeyRevoked));
+            check(leaving(false), observed, Decision::Settled);
+        }
+    }
+    let gone = Observed { keys: key(unusable(Reason::KeyRevoked)), ..nothing() };
+    check(leaving(true), gone, Decision::Settled);
+}
+
+#[test]
 fn deletion_keeps_what_is_retained_or_not_ours_and_waits_for_a_lost_answer() {
     let leaving = |delete| Desired::Absent { delete, protect: false };
     check(leaving(false), with(running()), Decision::Settled);
