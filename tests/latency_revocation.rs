@@ -282,7 +282,7 @@ impl Servers {
             assert!(begun.elapsed() < LIMIT, "{name} does not go");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
     }
 
     async fn oracle_once(&self, name: &str) -> f64 {

@@ -48,8 +48,8 @@ pub struct Settings {
     /// internet.
     pub sts_region: Option<String>,
     /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS and
-    /// RAM have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own: two of them
-    /// stay within the twenty reads a second that KMS grants, and the ordinary one writes nothing to KMS.
+    /// RAM have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own (what a cut
+    /// waits for goes [`Cloud::ahead`] of it): two of them stay within the twenty reads a second that KMS grants, and the ordinary one writes nothing to KMS.
     pub urgent: bool,
     /// Time of day and nonces.
     pub clock: Clock,
@@ -69,10 +69,11 @@ pub(crate) enum Signer<'a> {
     Nobody,
 }
 
-/// The cloud of one account. Clones share everything.
+/// The cloud of one account. Clones share everything but their place in the queue.
 #[derive(Clone)]
 pub struct Cloud {
     shared: Arc<Shared>,
+    ahead: bool,
 }
 
 struct Shared {
@@ -147,7 +148,13 @@ impl Cloud {
             role: Memory::new(),
             counters,
         };
-        Ok(Cloud { shared: Arc::new(shared) })
+        Ok(Cloud { shared: Arc::new(shared), ahead: false })
+    }
+
+    /// The same cloud for a call that something urgent waits for: it takes its turn, so that others wait the longer, but does not
+    /// wait for it.
+    pub fn ahead(&self) -> Cloud {
+        Cloud { shared: self.shared.clone(), ahead: true }
     }
 
     /// How many calls ended how, since the start of the process.
@@ -293,7 +300,9 @@ impl Cloud {
             return Ok(());
         }
         self.refuse_if_throttled(request)?;
-        if request.service == Service::Kms {
+        if request.service == Service::Kms && self.ahead {
+            self.shared.kms_pace.take(Instant::now(), &request.region);
+        } else if request.service == Service::Kms {
             match self.shared.kms_pace.reserve(Instant::now(), &request.region) {
                 // A sleep of nothing lasts a millisecond: the runtime's timer keeps whole ones.
                 Ok(start) if start <= Instant::now() => {}

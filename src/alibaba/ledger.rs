@@ -89,14 +89,26 @@ impl Pacer {
     /// Regions that are paced; beyond them the idle ones are forgotten.
     const REGIONS_MAX: usize = 64;
 
+    /// Lets a caller start now, and all who come later as if it had waited for its turn.
+    pub(crate) fn take(&self, now: Instant, region: &str) {
+        let mut next = locked(&self.next);
+        Self::forget_idle(&mut next, now);
+        let even = next.get(region).copied().unwrap_or(now).max(now);
+        next.insert(region.to_owned(), even + SECOND / Self::PER_SECOND);
+    }
+
+    fn forget_idle(next: &mut HashMap<String, Instant>, now: Instant) {
+        if next.len() >= Self::REGIONS_MAX {
+            next.retain(|_, at| *at > now);
+        }
+    }
+
     /// When this caller may start, or how long it would have to wait if that is too long.
     pub(crate) fn reserve(&self, now: Instant, region: &str) -> Result<Instant, Duration> {
         let interval = SECOND / Self::PER_SECOND;
         let burst = interval * (Self::PER_SECOND - 1);
         let mut next = locked(&self.next);
-        if next.len() >= Self::REGIONS_MAX {
-            next.retain(|_, at| *at > now);
-        }
+        Self::forget_idle(&mut next, now);
         let even = next.get(region).copied().unwrap_or(now).max(now);
         // A caller may be early by the size of the burst.
         let start = even.checked_sub(burst).unwrap_or(now).max(now);
@@ -173,6 +185,17 @@ mod tests {
         assert!(waits[..10].iter().all(|wait| *wait == 0), "{waits:?}");
         assert_eq!((waits[10], waits[20], waits[30]), (100, 1100, 2100));
         assert_eq!(pacer.reserve(now, "cn-b").expect("another region").duration_since(now), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_ahead_waits_for_nobody_and_the_others_wait_for_it() {
+        let pacer = Pacer::default();
+        let now = Instant::now();
+        for _ in 0..12 {
+            pacer.take(now, "cn-a");
+        }
+        let wait = pacer.reserve(now, "cn-a").expect("a short queue").duration_since(now);
+        assert_eq!(wait, Duration::from_millis(300));
     }
 
     #[tokio::test(start_paused = true)]
