@@ -20,6 +20,7 @@ use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANN
 
 pub mod accounts;
 pub mod claims;
+pub mod cluster;
 pub mod fault;
 pub mod fresh;
 pub mod key;
@@ -116,6 +117,11 @@ pub trait Kind:
     fn wants_finalizer(&self, decision: &Decision<EffectOf<Self>>) -> bool {
         let made = self.status().is_some_and(|status| status.shared().intent.is_some());
         made || matches!(decision, Decision::Do(_))
+    }
+    /// How soon the object wants to be looked at again, if that is sooner than the outcome of its pass would have it. It has no say
+    /// after a fault, whose delay is a back-off.
+    fn look_again(&self, _shared: &Self::Shared, _now: jiff::Timestamp) -> Option<std::time::Duration> {
+        None
     }
     /// True if the object's resource is under this key, so that it must be looked at when the key is revoked.
     fn under_key(&self, _region: &str, _key_id: &str) -> bool {

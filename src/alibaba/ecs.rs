@@ -248,7 +248,7 @@ impl Cloud {
                 return Ok(unique(images, |image: &Image| image.id.clone()));
             }
         }
-        Err(too_many_pages(ACTION))
+        Err(too_many_pages(ACTION, PAGES_MAX))
     }
 
     /// Every page of a list that goes on with tokens.
@@ -262,24 +262,39 @@ impl Cloud {
         read: impl Fn(Fields) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let mut items = Vec::new();
+        let take = |item: Fields| read(item).map(|item| items.push(item));
+        self.walk_each(region, action, filter, (outer, inner), PAGES_MAX, take).await?;
+        Ok(items)
+    }
+
+    /// The same, item by item, in up to `pages_max` pages.
+    pub(super) async fn walk_each(
+        &self,
+        region: &str,
+        action: &'static str,
+        filter: Parameters,
+        (outer, inner): (&str, &str),
+        pages_max: u32,
+        mut take: impl FnMut(Fields) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
         let mut token: Option<String> = None;
-        for _ in 0..PAGES_MAX {
+        for _ in 0..pages_max {
             let mut query = filter.clone();
             query.insert("RegionId".to_owned(), region.to_owned());
             query.extend(token.take().map(|token| ("NextToken".to_owned(), token)));
             let reply = self.call(Service::Ecs, region, action, query).await?;
             let fields = Fields::new(&reply.value, Service::Ecs, action);
             for item in fields.list(outer, inner)? {
-                items.push(read(item)?);
+                take(item)?;
             }
-            let Some(next) = fields.text("NextToken") else { return Ok(items) };
+            let Some(next) = fields.text("NextToken") else { return Ok(()) };
             if !seen.insert(next.clone()) {
                 return Err(fields.defect("the list repeats a page token, so it would never end"));
             }
             token = Some(next);
         }
-        Err(too_many_pages(action))
+        Err(too_many_pages(action, pages_max))
     }
 
     pub(super) async fn create(
@@ -359,7 +374,7 @@ pub(super) fn refuse(action: &'static str, text: &str) -> Error {
     Error::local(Service::Ecs, action, local::INVALID_PARAMETERS, text)
 }
 
-fn too_many_pages(action: &'static str) -> Error {
-    let text = format!("the list has more than {PAGES_MAX} pages, so it is not known completely");
+fn too_many_pages(action: &'static str, pages_max: u32) -> Error {
+    let text = format!("the list has more than {pages_max} pages, so it is not known completely");
     Error::local(Service::Ecs, action, local::TOO_MANY_PAGES, &text)
 }

@@ -31,6 +31,7 @@ mod reply;
 pub mod request;
 pub mod sign;
 pub mod sts;
+pub mod survey;
 mod sweep;
 pub mod transport;
 
@@ -51,4 +52,5 @@ pub use kms::{Key, KeyState};
 pub use ram::EcsRole;
 pub use request::{Parameters, Service};
 pub use sts::Identity;
+pub use survey::DefaultEncryption;
 pub use transport::{Clock, Wire};

@@ -112,6 +112,20 @@ pub fn tags(tags: &BTreeMap<String, TagValue>) -> Result<Vec<(String, String)>, 
     Ok(tags.iter().map(|(key, value)| (key.clone(), value.0.clone())).collect())
 }
 
+/// Seconds of a duration: hours, minutes and seconds, in this order, at least one of them.
+pub fn duration(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total = 0_u64;
+    for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((number, after)) = rest.split_once(unit) {
+            let number: u64 = number.parse().ok()?;
+            total = number.checked_mul(seconds).and_then(|part| total.checked_add(part))?;
+            rest = after;
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
 /// A resource group id.
 pub fn resource_group(value: &str) -> Result<(), String> {
     id(value, "rg")

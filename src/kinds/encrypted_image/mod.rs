@@ -8,7 +8,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
 use crate::decision::report::Report;
-use crate::decision::{Decision, Reason};
+use crate::decision::Decision;
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
@@ -147,30 +147,17 @@ fn wanted(spec: &EncryptedImageSpec) -> Result<Wanted, Invalid> {
     })
 }
 
-/// Hours, minutes and seconds, in this order, at least one of them; between a minute and a week.
+/// Between a minute and a week.
 fn timeout_seconds(text: &str) -> Result<u64, Invalid> {
     const WEEK: u64 = 7 * 24 * 3600;
-    let problem = || Invalid {
-        reason: Reason::InvalidSpec,
-        message: format!(
-            "spec.copyTimeout: {} is not a duration such as 2h or 90m, between 1m and 168h",
-            check::quoted(text)
-        ),
-    };
-    let mut rest = text;
-    let mut total = 0_u64;
-    for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
-        if let Some((number, after)) = rest.split_once(unit) {
-            let number: u64 = number.parse().map_err(|_| problem())?;
-            total =
-                number.checked_mul(seconds).and_then(|part| total.checked_add(part)).ok_or_else(problem)?;
-            rest = after;
-        }
-    }
-    match rest.is_empty() && (60..=WEEK).contains(&total) {
-        true => Ok(total),
-        false => Err(problem()),
-    }
+    let total = check::duration(text).filter(|total| (60..=WEEK).contains(total));
+    total.ok_or_else(|| {
+        let text = check::quoted(text);
+        Invalid::field(
+            "spec.copyTimeout",
+            format!("{text} is not a duration such as 2h or 90m, between 1m and 168h"),
+        )
+    })
 }
 
 #[cfg(test)]

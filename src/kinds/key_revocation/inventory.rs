@@ -7,25 +7,16 @@ use std::fmt::Display;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
-use serde::de::DeserializeOwned;
 
 use super::blast::{DiskFact, Facts, InstanceFact, MountFact, ROLE_LIMIT, VolumeFact};
 use super::decide::{Lever, Running};
 use crate::alibaba::Cloud;
+use crate::kind::cluster::{self, Trouble, Volume, all, bounded, is_absent};
 use crate::resource::{GROUP, tag};
-
-/// Objects in a page of a list.
-const PAGE: u32 = 500;
-/// How long one page may take.
-const PAGE_MAX: std::time::Duration = std::time::Duration::from_secs(15);
-/// Volumes of the CSI driver for disks.
-const CSI_DRIVER: &str = "diskplugin.csi.alibabacloud.com";
-/// Volumes of its predecessor.
-const FLEX_DRIVER: &str = "alicloud/disk";
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -119,31 +110,12 @@ type Places = (Result<Vec<VolumeFact>, Trouble>, Result<Vec<(String, String)>, T
 
 /// Volumes on disks of the cloud, and nodes that are instances of it.
 async fn places(kube: &Client) -> Places {
-    let volumes: Api<PersistentVolume> = Api::all(kube.clone());
-    let nodes: Api<Node> = Api::all(kube.clone());
-    let (volumes, nodes) = tokio::join!(all(&volumes), all(&nodes));
+    let (volumes, nodes) = tokio::join!(cluster::volumes(kube), cluster::nodes(kube));
+    let fact = |volume: Volume| VolumeFact { name: volume.name, disk: volume.disk, claim: volume.claim };
     (
-        volumes.map(|list| list.iter().filter_map(volume).collect()),
-        nodes.map(|list| list.iter().filter_map(node).map(|(name, _, id)| (name, id)).collect()),
+        volumes.map(|list| list.into_iter().map(fact).collect()),
+        nodes.map(|list| list.into_iter().map(|node| (node.name, node.instance)).collect()),
     )
-}
-
-fn volume(object: &PersistentVolume) -> Option<VolumeFact> {
-    let spec = object.spec.as_ref()?;
-    let csi = spec.csi.as_ref().filter(|csi| csi.driver == CSI_DRIVER).map(|csi| csi.volume_handle.clone());
-    let flex = spec.flex_volume.as_ref().filter(|flex| flex.driver == FLEX_DRIVER);
-    let flex = flex.and_then(|flex| flex.options.as_ref()?.get("volumeId").cloned());
-    let claim =
-        spec.claim_ref.as_ref().and_then(|claim| Some((claim.namespace.clone()?, claim.name.clone()?)));
-    Some(VolumeFact { name: object.name_any(), disk: csi.or(flex)?, claim })
-}
-
-/// Name, region and instance of a node whose provider id is `<region>.<instance>`, with or without a scheme.
-fn node(object: &Node) -> Option<(String, String, String)> {
-    let provider = object.spec.as_ref()?.provider_id.as_deref()?;
-    let bare = provider.rsplit("://").next().unwrap_or(provider);
-    let (region, instance) = bare.split_once('.')?;
-    Some((object.name_any(), region.to_owned(), instance.to_owned()))
 }
 
 /// The workloads that mount the claims.
@@ -278,11 +250,10 @@ async fn owners_wishes(kube: &Client) -> Result<BTreeMap<String, Running>, Troub
 /// The customer keys under which nodes of this cluster have disks, by region. Service keys cannot be revoked, with or without the
 /// role, so that they need no guard; a key of which that is not known counts as a customer key.
 pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, String)>, String> {
-    let nodes: Api<Node> = Api::all(kube.clone());
-    let nodes = all(&nodes).await.map_err(|error| error.to_string())?;
+    let nodes = cluster::nodes(kube).await.map_err(|error| error.to_string())?;
     let mut regions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (_, region, instance) in nodes.iter().filter_map(node) {
-        regions.entry(region).or_default().insert(instance);
+    for node in nodes {
+        regions.entry(node.region).or_default().insert(node.instance);
     }
     let mut keys = HashSet::new();
     for (region, instances) in regions {
@@ -304,75 +275,10 @@ pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, S
     Ok(customer)
 }
 
-/// Why a list of the cluster is not there.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error("{0}")]
-    Refused(kube::Error),
-    #[error("the Kubernetes API did not answer in time")]
-    Slow,
-}
-
-fn is_absent(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
-async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
-    match tokio::time::timeout(PAGE_MAX, call).await {
-        Ok(result) => result.map_err(Trouble::Refused),
-        Err(_) => Err(Trouble::Slow),
-    }
-}
-
-/// Every page of a list.
-async fn all<K>(api: &Api<K>) -> Result<Vec<K>, Trouble>
-where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let mut items = Vec::new();
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = bounded(api.list(&params)).await?;
-        items.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(items),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn volumes_are_known_by_both_drivers_and_by_no_other() {
-        let read = |source: serde_json::Value| {
-            let mut spec = json!({"claimRef": {"namespace": "team", "name": "data"}});
-            spec.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
-            let object = json!({"metadata": {"name": "pv-1"}, "spec": spec});
-            volume(&serde_json::from_value(object).expect("a volume")).map(|volume| volume.disk)
-        };
-        let csi = |driver| json!({"csi": {"driver": driver, "volumeHandle": "d-1"}});
-        assert_eq!(read(csi(CSI_DRIVER)).as_deref(), Some("d-1"));
-        assert_eq!(read(csi("nasplugin.csi.alibabacloud.com")), None);
-        let flex = json!({"flexVolume": {"driver": FLEX_DRIVER, "options": {"volumeId": "d-2"}}});
-        assert_eq!(read(flex).as_deref(), Some("d-2"));
-        assert_eq!(read(json!({"hostPath": {"path": "/x"}})), None);
-    }
-
-    #[test]
-    fn a_node_names_its_region_and_instance() {
-        let read = |provider: &str| {
-            let object = json!({"metadata": {"name": "n"}, "spec": {"providerID": provider}});
-            node(&serde_json::from_value(object).expect("a node")).map(|(_, region, id)| (region, id))
-        };
-        let expected = Some(("cn-a".to_owned(), "i-1".to_owned()));
-        assert_eq!(read("cn-a.i-1"), expected);
-        assert_eq!(read("alicloud://cn-a.i-1"), expected);
-        assert_eq!(read("kind://docker/kind/node"), None);
-    }
 
     #[test]
     fn claims_of_ephemeral_volumes_are_named_after_their_pod() {
