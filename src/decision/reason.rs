@@ -139,7 +139,7 @@ reasons! {
     CopyFailed => Outside,
     /// The resource is not encrypted.
     NotEncrypted => Outside,
-    /// The resource is encrypted under another key.
+    /// The resource is encrypted under another key than the object asks for.
     KeyMismatch => Outside,
     /// The resource named by `spec.adopt`, or one with the same name, does not fit this object.
     AdoptionMismatch => Outside,
@@ -177,7 +177,7 @@ reasons! {
     TooManyAffected => Outside,
     /// `spec.safety.acknowledgedDigest` is not the digest of what would be hit now.
     DigestMismatch => Outside,
-    /// Not everything that the key protects could be listed.
+    /// Not everything could be listed.
     InventoryIncomplete => Outside,
     /// The key belongs to a cloud service, which can be neither disabled nor taken from ECS.
     ServiceKeyNotRevocable => Object,
@@ -193,6 +193,20 @@ reasons! {
     SwitchedSinceRestored => Outside,
     /// Instances that the revocation had stopped refuse to start.
     InstancesNotStarted => Outside,
+    /// The audit is looking at the account.
+    Scanning => Time,
+    /// The audit has looked at the account; the condition `Compliant` says what it found.
+    Scanned => Nobody,
+    /// Everything that was found is as the audit requires, or exempted.
+    Compliant => Nobody,
+    /// The key could not be read, or is not shown; it does not count as passed.
+    KeyUnknown => Outside,
+    /// A disk of the host itself, which the cloud cannot encrypt.
+    EncryptionUnsupported => Outside,
+    /// The exemption of the resource has expired, and the resource is still not as the audit requires.
+    ExemptionExpired => Object,
+    /// The region leaves new disks plain for which nobody asks for encryption.
+    DefaultOff => Outside,
     /// The journal in status was changed by somebody else than the operator.
     JournalBroken => Outside,
     /// The operator met something that should be impossible; please report it.

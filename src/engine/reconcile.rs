@@ -47,9 +47,13 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context<K>>) -> Option<
         };
     ctx.metrics.observe_pass(&K::kind(&()), &outcome, begun.elapsed());
     let failures = ctx.count_failure(&uid, &outcome);
+    let sooner = match &outcome {
+        Outcome::Fault(_) | Outcome::Gone | Outcome::Blocked(_) => None,
+        Outcome::Settled | Outcome::Waiting(_) => object.look_again(&ctx.shared, ctx.world.clock.now()),
+    };
     match pace(K::LANE, &outcome, failures) {
-        Pace::OnChange => None,
-        Pace::After(delay) => Some(ctx.soften(delay, &outcome)),
+        Pace::OnChange => sooner,
+        Pace::After(delay) => Some(sooner.into_iter().fold(ctx.soften(delay, &outcome), Duration::min)),
     }
 }
 

@@ -11,7 +11,9 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::encrypted_disk::decide::{DiskEffect, Role};
-use super::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, KeyRevocation, Visitor};
+use super::{
+    CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, EncryptionAudit, KeyRevocation, Visitor,
+};
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
@@ -21,6 +23,7 @@ mod cloud_account;
 mod encrypted_disk;
 mod encrypted_image;
 mod encrypted_instance;
+mod encryption_audit;
 mod key_revocation;
 
 /// What the laws must know of a kind.
@@ -186,6 +189,12 @@ fn instances_keep_the_laws() {
 }
 
 #[test]
+fn audits_keep_the_laws() {
+    let subject = encryption_audit::subject();
+    assert_eq!(broken_law(&subject, <EncryptionAudit as Kind>::Machine::decide), None);
+}
+
+#[test]
 fn accounts_keep_the_laws() {
     let subject = cloud_account::subject();
     assert_eq!(broken_law(&subject, <CloudAccount as Kind>::Machine::decide), None);
@@ -216,6 +225,7 @@ fn every_kind_of_the_registry_is_under_the_laws() {
         name(<EncryptedInstance as kube::Resource>::kind(&())),
         // Creates nothing and switches instead, so its laws are its own.
         name(<KeyRevocation as kube::Resource>::kind(&())),
+        name(<EncryptionAudit as kube::Resource>::kind(&())),
         name(<CloudAccount as kube::Resource>::kind(&())),
     ];
     let mut registered = Names(Vec::new());

@@ -16,6 +16,7 @@ pub mod cloud_account;
 pub mod encrypted_disk;
 pub mod encrypted_image;
 pub mod encrypted_instance;
+pub mod encryption_audit;
 pub mod key_revocation;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use cloud_account::CloudAccount;
 pub use encrypted_disk::EncryptedDisk;
 pub use encrypted_image::EncryptedImage;
 pub use encrypted_instance::EncryptedInstance;
+pub use encryption_audit::EncryptionAudit;
 pub use key_revocation::KeyRevocation;
 
 /// Something that is done for every kind.
@@ -42,7 +44,7 @@ macro_rules! kinds {
     };
 }
 
-kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, KeyRevocation, CloudAccount];
+kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, KeyRevocation, EncryptionAudit, CloudAccount];
 
 /// The accounts that objects of every kind may name.
 pub fn accounts() -> Arc<Accounts> {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
-use crate::decision::report::Report;
 use crate::decision::Decision;
+use crate::decision::report::Report;
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
