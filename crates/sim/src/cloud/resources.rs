@@ -34,9 +34,9 @@ pub struct Order {
     /// What to do.
     #[serde(rename = "do")]
     pub verb: Verb,
-    /// `image`, `disk`, `snapshot`, `instance`, `key`, `role` or `alias`.
+    /// `image`, `disk`, `snapshot`, `instance`, `key`, `role`, `alias` or `encryptionDefault`.
     pub kind: String,
-    /// The id, or the name of a role or alias. A new resource without one gets one.
+    /// The id, the name of a role or alias, or the region of a default. A new resource without one gets one.
     pub id: Option<String>,
     /// The region of a new resource, and of an alias.
     #[serde(default = "home")]
@@ -107,6 +107,7 @@ pub fn obey(world: &mut World, mut order: Order) -> Result<Value, String> {
             change(&mut world.roles, order, world.now)
         }
         "alias" => alias(world, &order),
+        "encryptionDefault" => change(&mut world.encryption_defaults, order, world.now),
         other => Err(format!("unknown kind {other}")),
     }
 }
