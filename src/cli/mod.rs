@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 pub mod apiserver;
+pub mod audit;
 pub mod break_glass;
 pub mod client;
 pub mod crds;
@@ -45,6 +46,8 @@ enum Command {
     Apiserver(apiserver::Args),
     /// Prints the CustomResourceDefinitions.
     Crds(crds::Args),
+    /// Without any cluster: says what in the account is encrypted, under which sort of key, and what is not.
+    Audit(audit::Args),
     /// Emergency, without any cluster: takes a key from ECS and says who is hit.
     Revoke(Box<break_glass::revoke::Args>),
     /// Gives back exactly what `revoke` recorded.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev")]
         Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
         Command::Crds(args) => crds::run(&args),
+        Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),
     }

@@ -20,7 +20,9 @@ pub fn print(standings: &[Standing], metrics: &Metrics, clouds: [&Cloud; 2]) {
         table(&ready);
     } else {
         for standing in &ready {
-            let Standing { manifest, resource, key, .. } = standing;
+            let Standing { manifest, resource, key, message, .. } = standing;
+            // What has no resource of its own says in words what came of it.
+            let resource = if resource.is_empty() { message } else { resource };
             let name = format!("{}/{}", manifest.kind, manifest.name);
             match key.is_empty() {
                 true => output::say(format_args!("ready      {name}  {resource}")),
@@ -49,7 +51,8 @@ fn table(ready: &[&Standing]) {
     table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["KIND", "NAME", "ENCRYPTED RESOURCE", "KEY"]);
     for standing in ready {
         let manifest = &standing.manifest;
-        table.add_row([&manifest.kind, &manifest.name, &standing.resource, &standing.key]);
+        let resource = if standing.resource.is_empty() { &standing.message } else { &standing.resource };
+        table.add_row([&manifest.kind, &manifest.name, resource, &standing.key]);
     }
     output::say(table);
 }
