@@ -77,6 +77,8 @@ pub fn operator_role() -> ClusterRole {
         rule("", vec!["namespaces".to_owned()], &["get"]),
         // Who is hit when a key is lost: volume, claim, pod, owner; and which instances are nodes of this cluster.
         rule("", vec!["nodes".to_owned(), "persistentvolumes".to_owned(), "pods".to_owned()], &["list"]),
+        // What makes disks, for audits.
+        rule("storage.k8s.io", vec!["storageclasses".to_owned()], &["list"]),
         rule("apps", vec!["replicasets".to_owned()], &["get"]),
         rule("batch", vec!["jobs".to_owned()], &["get"]),
     ];

@@ -10,7 +10,7 @@ use ecskms::cli::Cli;
 use ecskms::decision::Reason;
 use ecskms::decision::reason::Mover;
 use ecskms::kind::Kind;
-use ecskms::kinds::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance};
+use ecskms::kinds::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, EncryptionAudit};
 
 const ENGLISH: &str = "README.md";
 const CHINESE: &str = "README-zh_CN.md";
@@ -137,6 +137,7 @@ fn the_examples_are_valid_objects() {
                 Some("EncryptedDisk") => valid::<EncryptedDisk>(document),
                 Some("EncryptedInstance") => valid::<EncryptedInstance>(document),
                 Some("CloudAccount") => valid::<CloudAccount>(document),
+                Some("EncryptionAudit") => valid::<EncryptionAudit>(document),
                 other => panic!("{other:?}"),
             }
             count += 1;

@@ -44,7 +44,7 @@ def run(world, *arguments, code, seconds=120):
 @check
 def once_ends_well_with_the_samples(world):
     shown = run(world, "dev", "--once", "--time-scale", "60", code=0)
-    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "ready      CloudAccount/second  2345678901234567", "promises hold", "cargo run -- dev")
+    contains(shown, "encrypted  EncryptedImage/", "encrypted  EncryptedDisk/", "ready      CloudAccount/second  2345678901234567", "ready      EncryptionAudit/account  ", "promises hold", "cargo run -- dev")
     expect("not ready" not in shown, shown)
 
 

@@ -142,6 +142,15 @@ REVOCATION = {
     },
 }
 
+# Every region, one of which encrypts new disks by itself.
+AUDIT = {
+    "apiVersion": "ecskms.dev/v1alpha1",
+    "kind": "EncryptionAudit",
+    "metadata": {"name": "account"},
+    "spec": {"interval": "10m"},
+}
+DEFAULT = {"do": "create", "kind": "encryptionDefault", "id": "cn-hangzhou", "fields": {"on": True}}
+
 
 class World:
     """Simulated cloud, API server and operator, each a process of its own, ended together."""
@@ -274,6 +283,9 @@ def work(world, cloud):
     world.kubectl("patch", "keyrevocation", "drill", "--type=merge", "-p", '{"spec":{"desiredState":"Restored"}}')
     world.kubectl("wait", "--for=condition=Restored", "keyrevocation/drill", "--timeout=60s")
     world.kubectl("delete", "keyrevocation", "drill", "--timeout=80s")
+    call(f"{cloud}/_sim/resources", DEFAULT, "POST")
+    world.apply(AUDIT)
+    world.kubectl("wait", "--for=condition=Ready", "encryptionaudit/account", "--timeout=60s")
 
 
 def main():

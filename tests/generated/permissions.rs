@@ -23,6 +23,7 @@ fn the_operator_may_do_exactly_this_in_the_cluster() {
     expected.extend(["create", "patch"].map(|verb| format!("{verb} events.k8s.io/events")));
     expected.insert("get /namespaces".to_owned());
     expected.extend(["nodes", "persistentvolumes", "pods"].map(|plural| format!("list /{plural}")));
+    expected.insert("list storage.k8s.io/storageclasses".to_owned());
     expected.extend(["get apps/replicasets", "get batch/jobs"].map(str::to_owned));
     assert_eq!(granted(manifests::operator_role().rules), expected);
 }
@@ -96,6 +97,13 @@ fn the_ram_policies_allow_each_action_that_the_client_calls_and_no_more() {
         let allowed = emergency.iter().any(|full| full.split(':').next_back() == Some(action.as_str()));
         assert!(allowed, "revocation.json does not allow {action}");
     }
+    // An audit needs no more than it looks at, and the operator may do it too.
+    let audit = allowed_by("audit.json");
+    let looked_at: BTreeSet<String> =
+        actions_in("survey").iter().map(|action| format!("ecs:{action}")).collect();
+    let others = ["ecs:DescribeImages", "kms:DescribeKey"].map(str::to_owned);
+    assert_eq!(audit, looked_at.into_iter().chain(others).collect());
+    assert!(audit.is_subset(&everyday) && audit.iter().all(|action| only_looks(action)), "{audit:?}");
     // Whoever holds the everyday policy alone can cut nothing.
     let cuts = ["kms:DisableKey", "kms:EnableKey", "ram:DetachPolicyFromRole", "ram:AttachPolicyToRole"];
     for action in cuts {
@@ -126,10 +134,13 @@ fn no_ram_policy_allows_what_cannot_be_undone_or_anything_with_a_star() {
         let deletions: Vec<_> = allowed.iter().filter(|action| action.contains(":Delete")).collect();
         assert!(deletions.is_empty() || name == "policy.json", "{name}: {deletions:?}");
         let changes = allowed.iter().any(|action| !only_looks(action));
-        assert!(!changes || name != "read.json", "{name} changes something: {allowed:?}");
+        assert!(
+            !changes || !["read.json", "audit.json"].contains(&&*name),
+            "{name} changes something: {allowed:?}"
+        );
         count += 1;
     }
-    assert!(count >= 6, "only {count} policies were looked at");
+    assert!(count >= 7, "only {count} policies were looked at");
 }
 
 /// The actions of a policy in `deploy/ram`: named one by one, each once, and bound to resources where they change
@@ -192,6 +203,7 @@ fn called_actions() -> BTreeSet<String> {
         ("ecs", "amendments"),
         ("ecs", "attachments"),
         ("ecs", "instances"),
+        ("ecs", "survey"),
         ("kms", "kms"),
         ("ram", "ram"),
         ("sts", "sts"),

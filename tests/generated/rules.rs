@@ -240,6 +240,7 @@ fn example(plural: &str) -> Value {
             "region": "cn-a", "keyId": "key-a", "desiredState": "Planned", "runningInstances": "Leave",
             "reason": "a leaked credential", "requestedBy": "alice", "safety": {},
         }),
+        "encryptionaudits" => json!({"regions": ["cn-a"], "interval": "6h"}),
         other => unreachable!("give an example of {other}"),
     };
     json!({ "spec": spec })

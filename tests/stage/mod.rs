@@ -323,7 +323,9 @@ impl Stage {
             plural,
         };
         match kind {
-            "CloudAccount" | "KeyRevocation" => Api::all_with(self.client.clone(), &resource),
+            "CloudAccount" | "EncryptionAudit" | "KeyRevocation" => {
+                Api::all_with(self.client.clone(), &resource)
+            }
             _ => Api::namespaced_with(self.client.clone(), "default", &resource),
         }
     }
