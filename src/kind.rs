@@ -63,6 +63,9 @@ pub trait Kind:
     type Shared: Default + Send + Sync + 'static;
     /// Whether the kind waits for the lease like all others, or runs in every replica, apart from everything else.
     const LANE: Lane = Lane::Ordinary;
+    /// False for a kind that never holds its objects back with a finalizer: the operator then needs no right to write them, but
+    /// their status.
+    const FINALIZES: bool = true;
 
     /// Everything in the cluster that is of this kind, or in one namespace.
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;

@@ -68,10 +68,11 @@ pub fn crd_files() -> Vec<(String, String)> {
 /// and read single namespaces: the uid of kube-system tells clusters apart, and labels say which namespaces may
 /// use an account.
 pub fn operator_role() -> ClusterRole {
-    let plurals = plurals(|_| true);
-    let status = plurals.iter().map(|plural| format!("{plural}/status")).collect();
+    let all = plurals(|_| true);
+    let status = all.iter().map(|plural| format!("{plural}/status")).collect();
     let rules = vec![
-        rule(GROUP, plurals, &["get", "list", "watch", "patch"]),
+        rule(GROUP, all, &["get", "list", "watch"]),
+        rule(GROUP, finalized(), &["patch"]),
         rule(GROUP, status, &["patch"]),
         rule("events.k8s.io", vec!["events".to_owned()], &["create", "patch"]),
         rule("", vec!["namespaces".to_owned()], &["get"]),
@@ -155,6 +156,21 @@ pub fn to_yaml<T: serde::Serialize>(value: &T) -> String {
 
 fn plurals(wanted: impl Fn(&CustomResourceDefinition) -> bool) -> Vec<String> {
     crds().into_iter().filter(wanted).map(|crd| crd.spec.names.plural).collect()
+}
+
+/// The kinds whose objects carry the operator's finalizer.
+fn finalized() -> Vec<String> {
+    struct Collector(Vec<String>);
+    impl Visitor for Collector {
+        fn visit<K: Kind>(&mut self) {
+            if K::FINALIZES {
+                self.0.push(K::plural(&()).into_owned());
+            }
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    kinds::visit(&mut collector);
+    collector.0
 }
 
 fn rule(group: &str, resources: Vec<String>, verbs: &[&str]) -> PolicyRule {

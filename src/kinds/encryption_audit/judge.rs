@@ -177,7 +177,10 @@ fn snapshots(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement
         let verdict = verdict(wrong, let_off);
         judgement.tally(Sort::Snapshot).count(class);
         judgement.tally(Sort::Snapshot).judge(&verdict);
-        if let Verdict::Violates(reason, behind) = verdict {
+        // What is behind an image is told with it.
+        if let Verdict::Violates(reason, behind) = verdict
+            && !owners.contains_key(id.as_str())
+        {
             judgement.find(Finding { reason, behind, ..bare(Sort::Snapshot, id, facts, snapshot) });
         }
         judged.insert(id.as_str(), (class, verdict, snapshot.key.clone()));

@@ -49,6 +49,7 @@ impl Kind for EncryptionAudit {
     type Machine = AuditMachine;
     type Status = EncryptionAuditStatus;
     type Shared = Notes;
+    const FINALIZES: bool = false;
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
@@ -102,6 +103,11 @@ impl Kind for EncryptionAudit {
 
     fn settled(&self, _desired: &Desired, _observed: &Observed) -> Reason {
         Reason::Scanned
+    }
+
+    /// There is nothing to let go of.
+    fn wants_finalizer(&self, _decision: &Decision<NoEffect>) -> bool {
+        false
     }
 
     fn look_again(&self, notes: &Notes, now: jiff::Timestamp) -> Option<Duration> {

@@ -95,7 +95,7 @@ fn scanned(
             finding.first_seen = first.clone();
         }
     }
-    findings.sort_by(|a, b| order(a).cmp(&order(b)));
+    findings.sort_by_cached_key(order);
     findings.truncate(FINDINGS_MAX);
     let (by_namespace, more_namespaces) = by_namespace(outcome);
     let (total, cluster) = (outcome.total(), outcome.cluster.as_ref());
@@ -205,8 +205,12 @@ pub fn sentence(finding: &Finding) -> String {
         (Reason::NotEncrypted, Sort::Snapshot) => {
             format!("{what} not encrypted: delete it once it is not needed any more.")
         }
+        (Reason::NotEncrypted, Sort::Instance) => format!(
+            "{what} not encrypted, and cannot be in place: make successors of data disks (EncryptedDisk), and another instance \
+             for a system disk (EncryptedInstance)."
+        ),
         (Reason::NotEncrypted, _) => {
-            format!("{what} not encrypted, and cannot be in place: make an encrypted successor of each disk (EncryptedDisk).")
+            format!("{what} not encrypted, and cannot be in place: make an encrypted successor of it (EncryptedDisk).")
         }
         (Reason::EncryptionUnsupported, _) => {
             format!("{what} local to the host, which the cloud cannot encrypt: move the data to a disk of the cloud, or exempt it.")
@@ -226,7 +230,8 @@ pub fn sentence(finding: &Finding) -> String {
         }
         (Reason::KeyPendingImport, _) => format!("{what} under {key}, which has no key material: import it."),
         (Reason::KeyNotFound, _) => format!("{what} under {key}, which does not exist in its region: the data cannot be read."),
-        _ => format!("{what} under a key that is not known ({key}): it could not be read, or is not shown."),
+        _ if finding.key.is_none() => format!("{what} not shown with a key: look at it in the ECS console."),
+        _ => format!("{what} under {key}, which could not be read: allow kms:DescribeKey for it."),
     };
     format!("{expired}{rest}")
 }

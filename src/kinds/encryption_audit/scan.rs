@@ -48,7 +48,7 @@ pub async fn region(
     namespaces: &BTreeMap<String, String>,
     held: &Held<'_>,
 ) -> Read {
-    let mut facts = Facts { region: name.to_owned(), namespaces: namespaces.clone(), ..Facts::default() };
+    let mut facts = Facts { region: name.to_owned(), ..Facts::default() };
     let mut gaps = Gaps::default();
     let policy = &plan.policy;
     let default = async {
@@ -79,6 +79,8 @@ pub async fn region(
     );
     // A list that ended too early counts for nothing.
     if gaps.note("disks", &[Sort::Disk, Sort::Instance], disks_read).is_some() {
+        let of_here = namespaces.iter().filter(|(disk, _)| disks.contains_key(*disk));
+        facts.namespaces = of_here.map(|(disk, namespace)| (disk.clone(), namespace.clone())).collect();
         facts.disks = disks;
     }
     let images = gaps.note("images", &[Sort::Image], images);
@@ -325,6 +327,23 @@ mod tests {
         for cloud in ["cloud_essd", "cloud", "elastic_ephemeral_disk_standard", ""] {
             assert!(!is_local(cloud), "{cloud}");
         }
+    }
+
+    #[test]
+    fn who_may_not_list_is_told_what_to_allow_and_not_tried_again_at_once() {
+        let api = |code: u16| {
+            let status =
+                serde_json::json!({"status": "Failure", "message": "no", "reason": "x", "code": code});
+            Trouble::Refused(kube::Error::Api(serde_json::from_value(status).expect("a status")))
+        };
+        let text = told("PersistentVolumes", &api(403));
+        assert!(text.starts_with("PersistentVolumes: ") && text.ends_with("list them."), "{text}");
+        assert!(
+            !is_passing_trouble(&api(403))
+                && is_passing_trouble(&api(503))
+                && is_passing_trouble(&Trouble::Slow)
+        );
+        assert!(!told("StorageClasses", &api(503)).contains("ClusterRole"));
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub struct AuditSummary {
     pub exempt: u32,
     /// Not as required, and not exempted.
     pub violations: u32,
-    /// Findings of every sort. Disks that share an instance are one finding.
+    /// Findings of every sort. Disks of one instance, and snapshots of one image, are one finding.
     pub findings: u32,
     /// Percent that are known to be encrypted, rounded down; absent if there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
