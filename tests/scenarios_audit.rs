@@ -589,6 +589,35 @@ async fn cluster(stage: &Stage) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_account_is_looked_at_with_its_own_credentials_and_without_the_classes_of_this_cluster() {
+    use k8s_openapi::api::core::v1::{Namespace, Secret};
+    let stage = Stage::new().await;
+    cluster(&stage).await;
+    let process = stage.start().await;
+    stage.apply(audit("second", &["cn-hangzhou"], json!({"accountRef": {"name": "second"}}))).await;
+    stage.until_reason(KIND, "second", "AccountNotFound").await;
+    let namespace = json!({"metadata": {"name": "ecskms-system"}});
+    let namespace = serde_json::from_value(namespace).expect("a namespace");
+    let namespaces = Api::<Namespace>::all(stage.client.clone());
+    namespaces.create(&PostParams::default(), &namespace).await.expect("it is accepted");
+    let data = json!({"ALIBABA_CLOUD_ACCESS_KEY_ID": sim::cloud::SECOND_ACCESS_KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": sim::cloud::SECOND_ACCESS_KEY_SECRET});
+    let secret =
+        serde_json::from_value(json!({"metadata": {"name": "keys"}, "stringData": data})).expect("a Secret");
+    let secrets = Api::<Secret>::namespaced(stage.client.clone(), "ecskms-system");
+    secrets.create(&PostParams::default(), &secret).await.expect("it is accepted");
+    let spec = json!({"credentials": {"secretRef": {"name": "keys"}}});
+    let account = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "CloudAccount", "metadata": {"name": "second"}, "spec": spec});
+    stage.apply(account).await;
+    let object = scanned(&stage, "second").await;
+    assert_eq!(object["status"]["summary"]["total"], 0, "the other account is empty: {object:#}");
+    assert_eq!(object["status"]["summary"]["coveragePercent"], Value::Null);
+    assert_eq!(tally(&object, "StorageClass"), &Value::Null);
+    assert_eq!(findings(&object), [("AccountDefault".into(), "cn-hangzhou".into(), "DefaultOff".into())]);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_spec_that_cannot_work_is_refused_by_the_api_server() {
     let stage = Stage::new().await;
     let exemption = |fields: Value| {
