@@ -62,6 +62,8 @@ pub trait Kind:
     type Shared: Default + Send + Sync + 'static;
     /// Whether the kind waits for the lease like all others, or runs in every replica, apart from everything else.
     const LANE: Lane = Lane::Ordinary;
+    /// Conditions of which people must hear as soon as they are true, whatever Ready says.
+    const ALARMS: &[&str] = &[];
 
     /// Everything in the cluster that is of this kind, or in one namespace.
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;

@@ -142,6 +142,26 @@ fn wide(name: &str, desired: &str) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_process_knows_its_nodes_before_it_cuts() {
+    let stage = Stage::new().await;
+    node(&stage, DB).await;
+    stage.order("PUT", "faults", json!([{"action": "DescribeDisks", "delayMs": 3_000}])).await;
+    // Ordered while nobody was there.
+    stage.apply(revocation("own", json!({}))).await;
+    let process = stage.start().await;
+    stage.until_reason("KeyRevocation", "own", "SelfLockout").await;
+    process.kill().await;
+    // And held by a process that is gone; the next one may not even list its nodes.
+    let denied = json!([{"action": "DescribeDisks", "status": 403, "code": "Forbidden.RAM"}]);
+    stage.order("PUT", "faults", denied).await;
+    let process = stage.start().await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(condition(&stage.get("KeyRevocation", "own").await, "Ready").1, "SelfLockout");
+    assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_its_role_ecs_locks_a_cluster_out_only_if_its_nodes_use_customer_keys() {
     let stage = Stage::new().await;
     node(&stage, DB).await;

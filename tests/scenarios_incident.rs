@@ -148,6 +148,53 @@ async fn a_declared_cut_whose_key_may_not_be_read_is_written_down_and_given_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read_and_status_not_be_written() {
+    for approvals in [0, 1] {
+        let stage = Stage::new().await;
+        let denied = json!({"action": "DescribeKey", "status": 403, "code": "Forbidden.RAM"});
+        let throttled =
+            json!({"action": "DisableKey", "status": 429, "code": "Rejected.Throttling", "times": 3});
+        stage.order("PUT", "faults", json!([denied, throttled])).await;
+        let process = stage.start().await;
+        let fields = json!({"restoreTo": "Enabled", "approvalsRequired": approvals});
+        stage.apply(revocation("one", fields)).await;
+        if approvals > 0 {
+            stage.until_reason("KeyRevocation", "one", "ApprovalMissing").await;
+            let approval =
+                json!({"spec": {"approvals": [{"approver": "bob", "time": "2026-01-01T00:00:00Z"}]}});
+            let api = stage.objects("KeyRevocation");
+            api.patch("one", &Default::default(), &kube::api::Patch::Merge(approval))
+                .await
+                .expect("accepted");
+        }
+        let told = |object: &Value| {
+            object["status"]["priorState"].is_object() && condition(object, "Ready").0 == "False"
+        };
+        let object = stage.until("KeyRevocation", "one", Duration::from_secs(30), told).await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+        assert_eq!(calls(&stage, "kms:DisableKey").await, 4, "and not once more than it takes");
+        assert!(message(&object, "Ready").contains("kms:DescribeKey"), "{}", message(&object, "Ready"));
+        verified(&object);
+        process.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_end_of_the_role_is_recorded_though_the_key_is_not_there() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let role = json!({"method": "DetachEcsRole", "restoreTo": "Enabled", "keyId": "key-of-another-region",
+        "safety": {"acknowledgeAccountWide": true}});
+    stage.apply(revocation("role", role)).await;
+    let object = revoke(&stage, "role").await;
+    assert_eq!(object["status"]["priorState"]["keyState"], "Attached");
+    set_desired(&stage, "role", "Restored").await;
+    stage.until_reason("KeyRevocation", "role", "Restored").await;
+    assert_eq!(calls(&stage, "ram:AttachPolicyToRole").await, 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recorded_cut_whose_key_may_not_be_read_says_which_right_is_missing() {
     let stage = Stage::new().await;
     deny(&stage, &["DescribeKey"]).await;
@@ -252,5 +299,27 @@ async fn the_watch_of_revocations_ends_often_and_is_resumed_without_a_list() {
     // What is written after it was resumed is noticed all the same.
     stage.apply(revocation("later", json!({}))).await;
     revoke(&stage, "later").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_somebody_changed_is_told_by_an_event() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    let object = revoke(&stage, "one").await;
+    let mut journal = object["status"]["journal"].clone();
+    journal[0]["result"] = json!("Disabled");
+    let patch = kube::api::Patch::Merge(json!({"status": {"journal": journal}}));
+    let api = stage.objects("KeyRevocation");
+    api.patch_status("one", &Default::default(), &patch).await.expect("accepted");
+    let broken = |object: &Value| condition(object, "JournalBroken").0 == "True";
+    stage.until("KeyRevocation", "one", Duration::from_secs(300), broken).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = kube::Api::all(stage.client.clone());
+    let events = events.list(&Default::default()).await.expect("a list");
+    let told =
+        |event: &&k8s_openapi::api::events::v1::Event| event.reason.as_deref() == Some("JournalBroken");
+    assert_eq!(events.items.iter().filter(told).count(), 1, "once: {events:#?}");
     process.kill().await;
 }

@@ -301,7 +301,9 @@ impl World {
             {
                 next.closed = true;
             }
-            Decision::Settled if seen.stage == Stage::Cutting && promise::rejected(key) => {
+            Decision::Settled | Decision::Wait(_)
+                if seen.goal == Goal::Revoked && seen.stage == Stage::Cutting && promise::rejected(key) =>
+            {
                 next.stage = Stage::Cut
             }
             _ => {}

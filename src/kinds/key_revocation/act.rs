@@ -12,10 +12,11 @@ use serde_json::json;
 use super::api::KeyRevocation;
 use super::blast::Blast;
 use super::decide::{Deed, ECS_GRANT, Goal, Lever, Probe, RevocationEffect};
-use super::notes::{ACCEPTED, Notes};
+use super::notes::Notes;
+use super::promise::ACCEPTED;
 use super::{observe, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
-use crate::kind::{Fault, Owner, World};
+use crate::kind::{Fault, FaultClass, Owner, World};
 
 pub mod machines;
 
@@ -35,8 +36,15 @@ pub async fn act(
     match effect {
         RevocationEffect::Cut => {
             read_afresh(object, world, Goal::Revoked).await?;
-            notes.try_cut(object.metadata.uid.as_deref().unwrap_or_default());
-            switch(object, world, notes, false).await
+            let cut = switch(object, world, notes, false).await;
+            // What passes by itself is asked again as it was asked the first time, without looking first.
+            if !cut
+                .as_ref()
+                .is_err_and(|fault| matches!(fault.class, FaultClass::Transient | FaultClass::Throttled))
+            {
+                notes.try_cut(object.metadata.uid.as_deref().unwrap_or_default());
+            }
+            cut
         }
         RevocationEffect::Return { on } => {
             read_afresh(object, world, Goal::Restored).await?;

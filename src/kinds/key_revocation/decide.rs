@@ -367,6 +367,10 @@ fn impossible(observed: &Observed) -> Option<Reason> {
 
 /// Before anything was changed: everything that may hold the cut back, then the record.
 fn begin(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
+    if promise::has_cut(observed) {
+        // What would have held it back was seen too late: without the record, nobody could give it back.
+        return Decision::Do(RevocationEffect::Record);
+    }
     if let Some(reason) = impossible(observed) {
         return Decision::Blocked(reason);
     }
@@ -438,6 +442,8 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
         return Decision::Do(RevocationEffect::RecordStops);
     }
     match observed.inventory {
+        // A list from before the cut says nothing of who runs after it.
+        _ if observed.stage == Stage::Cutting => Decision::wait_seconds(Reason::Planning),
         Inventory::Unasked | Inventory::Running => Decision::wait_seconds(Reason::Planning),
         Inventory::Done(_) if !observed.published => Decision::Do(RevocationEffect::Publish),
         Inventory::Late | Inventory::Done(_) => Decision::Settled,
@@ -460,6 +466,10 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.switch != prior {
         return match promise::way_back(prior, observed.switch) {
             Err(reason) => Decision::Blocked(reason),
+            // Another revocation of it is on its way back.
+            Ok(_) if observed.stage == Stage::Restored && observed.aged && observed.unfinished => {
+                Decision::wait_patient(Reason::OverlappingRevocation)
+            }
             // Nothing of this revocation can arrive any more, so it is somebody else who switched, perhaps in the next emergency.
             Ok(_) if observed.stage == Stage::Restored && observed.aged => {
                 Decision::Blocked(Reason::SwitchedSinceRestored)

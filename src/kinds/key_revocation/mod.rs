@@ -60,6 +60,7 @@ impl Kind for KeyRevocation {
     type Status = KeyRevocationStatus;
     type Shared = Notes;
     const LANE: Lane = Lane::Emergency;
+    const ALARMS: &[&str] = &["JournalBroken", "RevocationReverted"];
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
@@ -152,9 +153,12 @@ impl Kind for KeyRevocation {
                 if round.is_multiple_of(OWN_KEYS_EVERY) {
                     match inventory::own_keys(&world.cloud, &world.kube).await {
                         Ok(keys) => notes.set_own_keys(keys),
-                        Err(error) => tracing::warn!(
-                            "the keys of this cluster's own nodes are not known, so nothing guards against revoking them: {error}"
-                        ),
+                        Err(error) => {
+                            notes.miss_own_keys();
+                            tracing::warn!(
+                                "the keys of this cluster's own nodes could not be listed; what guards against revoking them is what was known before: {error}"
+                            );
+                        }
                     }
                 }
             };

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{JournalAnchor, JournalEntry};
 use super::blast::Blast;
 use super::decide::{Deed, Inventory, Probe};
 use super::journal;
+use super::promise::ACCEPTED;
 
 /// Shared by all revocations of this process, and by the listings that run beside them.
 #[derive(Clone, Default)]
@@ -18,7 +20,10 @@ pub struct Notes(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     objects: Mutex<HashMap<String, Note>>,
-    own_keys: Mutex<HashSet<(String, String)>>,
+    /// None until they were listed for the first time.
+    own_keys: Mutex<Option<HashSet<(String, String)>>>,
+    /// True once somebody has tried to list them.
+    guarded: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -296,21 +301,37 @@ impl Notes {
 
     /// The customer keys of the operator's own account under which nodes of this cluster have disks: region and key.
     pub fn set_own_keys(&self, keys: HashSet<(String, String)>) {
-        *lock(&self.0.own_keys) = keys;
+        *lock(&self.0.own_keys) = Some(keys);
+        self.0.guarded.send_replace(true);
     }
 
-    /// True if nodes of this cluster are known to have disks under the key; under any customer key, if none is named.
-    pub fn is_own_key(&self, region: &str, key_id: Option<&str>) -> bool {
-        let keys = lock(&self.0.own_keys);
-        match key_id {
-            None => !keys.is_empty(),
-            Some(key_id) => keys.contains(&(region.to_owned(), key_id.to_owned())),
+    /// They could not be listed, so that nobody need wait for them.
+    pub fn miss_own_keys(&self) {
+        self.0.guarded.send_replace(true);
+    }
+
+    /// Waits until they were listed once, or could not be: a process that has just begun knows of no node yet.
+    pub async fn look_for_own_keys(&self) {
+        /// Longer than a list of nodes and disks takes, and short beside the time that people need to order a cut.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let mut guarded = self.0.guarded.subscribe();
+        let listed = async { guarded.wait_for(|done| *done).await.is_ok() };
+        if !tokio::time::timeout(PATIENCE, listed).await.unwrap_or_default() {
+            self.miss_own_keys();
         }
     }
-}
 
-/// The result of a deed that the cloud accepted.
-pub const ACCEPTED: &str = "Accepted";
+    /// True if nodes of this cluster are known to have disks under the key; under any customer key, if none is named. None if they
+    /// could not be listed yet.
+    pub fn is_own_key(&self, region: &str, key_id: Option<&str>) -> Option<bool> {
+        let keys = lock(&self.0.own_keys);
+        let keys = keys.as_ref()?;
+        Some(match key_id {
+            None => !keys.is_empty(),
+            Some(key_id) => keys.contains(&(region.to_owned(), key_id.to_owned())),
+        })
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

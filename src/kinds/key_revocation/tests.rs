@@ -55,6 +55,20 @@ fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
         fields
     };
     assert!(!hit(role.clone()), "no node is known to use a customer key");
+    let told = |status: Value| {
+        let mut object = object(role.clone());
+        object.status = Some(serde_json::from_value(status).expect("a status"));
+        observe::hits_own_nodes(&object, &notes)
+    };
+    let condition = json!({"type": "Ready", "status": "False", "reason": "SelfLockout", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let held = json!({"phase": "Held", "conditions": [condition]});
+    assert!(told(held.clone()), "until they are listed, what was seen earlier counts");
+    assert!(told(
+        json!({"blastRadius": {"digest": "d", "complete": false, "instancesAffected": 0, "instancesRunning": 0, "instancesStopped": 0, "disks": 0, "images": 0, "snapshots": 0, "persistentVolumes": 0, "selfLockout": true, "truncated": false}})
+    ));
+    notes.set_own_keys([].into());
+    assert!(!told(held), "the nodes are gone");
     notes.set_own_keys([("cn-hangzhou".to_owned(), "key-b".to_owned())].into());
     assert!(hit(role.clone()) && hit(json!({"keyId": "key-b"})) && !hit(json!({"keyId": "key-a"})));
     assert!(!hit(elsewhere(role)), "the role of another account");

@@ -239,3 +239,82 @@ fn a_broken_journal_is_told_for_ever() {
     let report = told(&wanted(Running::Leave), &seen, KeyRevocationStatus::default());
     assert_eq!(truth(&report, "JournalBroken"), Some(Truth::True));
 }
+
+#[test]
+fn the_record_of_the_key_does_not_wait_for_machines_that_do_not_start_and_is_not_closed_without_them() {
+    let wanted = Wanted { goal: Goal::Restored, ..wanted(Running::Stop) };
+    let seen = Observed { starts: Starts::Refused, ..observed(Stage::Restoring, Switch::On) };
+    let status = told(&wanted, &seen, KeyRevocationStatus::default()).status;
+    assert_eq!(status.phase, Some(Phase::Restored));
+    assert!(status.timings.restored_at.is_some(), "what others do to the key from now on is theirs");
+    let aged = Observed { stage: Stage::Restored, aged: true, ..seen };
+    assert!(
+        told(&wanted, &aged, status.clone()).status.timings.closed_at.is_none(),
+        "some are to be started"
+    );
+    let started = Observed { starts: Starts::None, ..aged };
+    assert!(told(&wanted, &started, status).status.timings.closed_at.is_some());
+}
+
+fn of_many(action: &'static str, at: i64, outcomes: &[(&str, &str)]) -> Deed {
+    let details = outcomes.iter().map(|(id, outcome)| ((*id).to_owned(), (*outcome).to_owned())).collect();
+    Deed { at, action, target: "some".into(), request_id: None, result: "told".into(), details }
+}
+
+#[test]
+fn a_second_process_takes_no_evidence_away_and_forgets_no_machine_that_the_first_one_stopped() {
+    let stops = json!({"requestedAt": NOW, "answered": false, "instances": ["i-1", "i-2"]});
+    let before = KeyRevocationStatus {
+        stops: Some(serde_json::from_value(stops).expect("stops")),
+        ..KeyRevocationStatus::default()
+    };
+    let tell = |status: KeyRevocationStatus, deeds: Vec<Deed>| {
+        told(&wanted(Running::Stop), &Observed { deeds, ..observed(Stage::Cutting, Switch::Off) }, status)
+            .status
+    };
+    let first = || {
+        vec![
+            of_many(EVIDENCE, 1, &[("d-1", "s-1"), ("d-2", "s-2")]),
+            of_many(STOP, 2, &[("i-1", ACCEPTED), ("i-2", ACCEPTED)]),
+        ]
+    };
+    let second = || {
+        vec![
+            of_many(EVIDENCE, 3, &[("d-1", "Throttling"), ("d-2", "s-2")]),
+            of_many(STOP, 4, &[("i-1", "InvalidKms"), ("i-2", ACCEPTED)]),
+        ]
+    };
+    for (one, other) in [(first(), second()), (second(), first())] {
+        let status = tell(tell(before.clone(), one), other);
+        let evidence = status.evidence.expect("evidence");
+        assert_eq!((evidence.accepted, evidence.refused), (2, 0));
+        let mut stops = status.stops.expect("stops");
+        stops.instances.sort();
+        assert_eq!((stops.instances, stops.refused.len()), (vec!["i-1".to_owned(), "i-2".to_owned()], 0));
+    }
+}
+
+#[test]
+fn a_list_from_before_the_cut_contains_nothing() {
+    let list = || list(&[("i-1", "Stopped")]);
+    let cutting = Observed { inventory: list(), ..observed(Stage::Cutting, Switch::Off) };
+    let report = told(&wanted(Running::Leave), &cutting, KeyRevocationStatus::default());
+    assert_eq!(
+        (report.status.phase, truth(&report, "Contained")),
+        (Some(Phase::Revoked), Some(Truth::Unknown))
+    );
+    assert!(report.status.timings.contained_at.is_none());
+    let seen = Observed { inventory: list(), ..observed(Stage::Cut, Switch::Off) };
+    assert_eq!(told(&wanted(Running::Leave), &seen, report.status).status.phase, Some(Phase::Contained));
+}
+
+#[test]
+fn the_checks_of_the_cut_are_not_made_again_of_a_key_that_is_to_return() {
+    let revoked =
+        told(&wanted(Running::Leave), &observed(Stage::Cut, Switch::Off), KeyRevocationStatus::default());
+    let passed = revoked.status.verification.clone();
+    assert_eq!(passed[0].result, VerificationResult::Pass);
+    let wanted = Wanted { goal: Goal::Restored, ..wanted(Running::Leave) };
+    let status = told(&wanted, &observed(Stage::Cut, Switch::On), revoked.status).status;
+    assert_eq!(status.verification, passed, "it was on already, which is no failure of the cut");
+}
