@@ -148,7 +148,7 @@ async fn a_declared_cut_whose_key_may_not_be_read_is_written_down_and_given_back
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read_and_status_not_be_written() {
+async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read() {
     for approvals in [0, 1] {
         let stage = Stage::new().await;
         let denied = json!({"action": "DescribeKey", "status": 403, "code": "Forbidden.RAM"});
@@ -177,6 +177,26 @@ async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read_and_status_no
         verified(&object);
         process.kill().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_cut_that_was_throttled_waits_for_no_status_either() {
+    let stage = Stage::new().await;
+    let throttled =
+        json!([{"action": "DisableKey", "status": 429, "code": "Rejected.Throttling", "times": 3}]);
+    stage.order("PUT", "faults", throttled).await;
+    stage
+        .kube_faults(
+            json!([{"resource": "keyrevocations.ecskms.dev", "subresource": "status", "status": 500}]),
+        )
+        .await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    stage.kube_faults(json!([])).await;
+    verified(&revoke(&stage, "one").await);
+    process.kill().await;
 }
 
 #[tokio::test(start_paused = true)]
