@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{DB, cloud_key, instance, phase, revocation, revoke, with};
+use revocation::{DB, cloud_key, instance, phase, revocation, revoke, set_desired, with};
 use stage::{KEY, Stage, condition, message};
 
 /// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
@@ -159,6 +159,27 @@ async fn a_new_process_knows_its_nodes_before_it_cuts() {
     assert_eq!(condition(&stage.get("KeyRevocation", "own").await, "Ready").1, "SelfLockout");
     assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
     process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_just_joined_is_guarded_by_the_plan_that_names_it_and_soon_without_one() {
+    for planned in [true, false] {
+        let stage = Stage::new().await;
+        let process = stage.start().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        node(&stage, DB).await;
+        if planned {
+            stage.apply(with(revocation("new", json!({})), "desiredState", json!("Planned"))).await;
+            stage.until_reason("KeyRevocation", "new", "Planned").await;
+            set_desired(&stage, "new", "Revoked").await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            stage.apply(revocation("new", json!({}))).await;
+        }
+        stage.until_reason("KeyRevocation", "new", "SelfLockout").await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+        process.kill().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

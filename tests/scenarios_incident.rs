@@ -343,3 +343,20 @@ async fn a_journal_that_somebody_changed_is_told_by_an_event() {
     assert_eq!(events.items.iter().filter(told).count(), 1, "once: {events:#?}");
     process.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_the_api_server_an_order_is_seen_within_seconds() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let refused = |verb: &str| json!({"verb": verb, "resource": "keyrevocations.ecskms.dev", "status": 503});
+    stage.kube_faults(json!([refused("watch"), refused("list")])).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    stage.kube_faults(json!([])).await;
+    let begun = tokio::time::Instant::now();
+    stage.apply(revocation("one", json!({}))).await;
+    while cloud_key(&stage, KEY).await != "Disabled" {
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    process.kill().await;
+}

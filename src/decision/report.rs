@@ -93,7 +93,7 @@ pub fn key_obstacle(reason: Reason, id: &str, region: &str) -> String {
     match reason {
         Reason::KeyDisabled => format!("Key {id} is disabled. Enable it in KMS, or choose another key in a new object."),
         Reason::KeyRevoked => {
-            format!("Key {id} is held by a KeyRevocation; nothing is created, replaced or deleted under it. See kubectl get keyrevocations.")
+            format!("Key {id} is held by a KeyRevocation; nothing is created, replaced or deleted under it. Whoever has ClusterRole ecskms-revocation-auditor sees it: kubectl get keyrevocations.")
         }
         Reason::KeyPendingDeletion => {
             format!("Key {id} is scheduled for deletion. Cancel the deletion in KMS before its date, or everything under it is lost.")

@@ -31,6 +31,9 @@ const PAUSES: [Duration; 5] = [
     Duration::from_secs(20),
 ];
 
+/// The longest pause of the emergency lane: who waits for a revocation has no time for more.
+const EMERGENCY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// Seconds after which the emergency lane's watch ends by itself and is resumed at the version that it has seen. A connection that
 /// is dead without a word is noticed five seconds later; with the client's own limit of 290 seconds, a replica would be blind for
 /// five minutes. It costs one request every half minute, and no list.
@@ -83,13 +86,14 @@ impl<K: Kind> Watching<K> {
 
     async fn recover(&mut self, error: &watcher::Error) {
         tracing::debug!(kind = %K::kind(&()), "watch: {error}");
-        if self.failures > 0 {
+        // The emergency lane asks every second: an outage must not fill the log.
+        if self.failures.is_power_of_two() {
             tracing::warn!(kind = %K::kind(&()), failures = self.failures, "the watch fails: {error}");
         }
-        match status_code(error) {
-            Some(410) => self.gone += 1,
-            _ => self.gone = 0,
-        }
+        let gone = status_code(error) == Some(410);
+        self.gone = if gone { self.gone + 1 } else { 0 };
+        // A version that is too old is the answer of a server that is well: the list is asked for at once.
+        let is_answer = gone && self.gone < GONE_MAX;
         // Servers without streaming lists say so in many ways (422 in 1.33, an ERROR event where etcd is too old); a plain list
         // gets on with all of them, and getting on is worth more than the memory that a streaming list saves.
         if self.streaming && !self.listed {
@@ -100,8 +104,12 @@ impl<K: Kind> Watching<K> {
             self.gone = 0;
             self.events = begin(&self.api, self.streaming);
         }
+        if is_answer {
+            self.failures = 0;
+        }
         let pause = PAUSES[self.failures.min(PAUSES.len() - 1)];
         self.failures += 1;
+        let pause = if K::LANE == Lane::Emergency { pause.min(EMERGENCY_PAUSE_MAX) } else { pause };
         tokio::time::sleep(pause).await;
     }
 }

@@ -291,6 +291,21 @@ async fn owners_wishes(kube: &Client) -> Result<BTreeMap<String, Running>, Troub
     Ok(list.iter().filter_map(wish).collect())
 }
 
+/// The nodes of this cluster by uid: enough to see that there is another one.
+pub async fn own_nodes(kube: &Client) -> Result<BTreeSet<String>, String> {
+    let api: Api<Node> = Api::all(kube.clone());
+    let mut found = BTreeSet::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = bounded(api.list_metadata(&params)).await.map_err(|error| error.to_string())?;
+        found.extend(page.items.into_iter().filter_map(|node| node.metadata.uid));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
 /// The customer keys under which nodes of this cluster have disks, by region. Service keys cannot be revoked, with or without the
 /// role, so that they need no guard; a key of which that is not known counts as a customer key.
 pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, String)>, String> {

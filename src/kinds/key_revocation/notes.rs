@@ -1,6 +1,6 @@
 //! What this process remembers of each revocation between two looks. Memory only: after a crash, status and a new look say it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ struct Inner {
     objects: Mutex<HashMap<String, Note>>,
     /// None until they were listed for the first time.
     own_keys: Mutex<Option<HashSet<(String, String)>>>,
+    own_nodes: Mutex<BTreeSet<String>>,
     /// True once somebody has tried to list them.
     guarded: watch::Sender<bool>,
 }
@@ -300,9 +301,15 @@ impl Notes {
     }
 
     /// The customer keys of the operator's own account under which nodes of this cluster have disks: region and key.
-    pub fn set_own_keys(&self, keys: HashSet<(String, String)>) {
+    pub fn set_own_keys(&self, keys: HashSet<(String, String)>, nodes: BTreeSet<String>) {
         *lock(&self.0.own_keys) = Some(keys);
+        *lock(&self.0.own_nodes) = nodes;
         self.0.guarded.send_replace(true);
+    }
+
+    /// The uids of the nodes of which that was said.
+    pub fn own_nodes(&self) -> BTreeSet<String> {
+        lock(&self.0.own_nodes).clone()
     }
 
     /// They could not be listed, so that nobody need wait for them.

@@ -23,6 +23,9 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// How much time may lie between the reading of the key and that of the other revocations: less than any of them needs to close.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 
+/// How long a look at this cluster's own nodes may take before a cut.
+const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
+
 /// Everything that `decide` needs to know.
 pub async fn observe(
     object: &KeyRevocation,
@@ -40,6 +43,12 @@ pub async fn observe(
         && !world.settings.without_cluster
     {
         notes.look_for_own_keys().await;
+        let told = status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout);
+        if told && !hits_own_nodes(object, notes) {
+            // The plan has seen a node that was not there at the last look.
+            let look = super::look_at_own_keys(world, notes, true);
+            let _ = tokio::time::timeout(OWN_KEYS_MAX, look).await;
+        }
     }
     let mut observed = remembered(object, &status, notes, uid, now);
     let Desired::Present(wanted) = desired else { return Ok(observed) };
