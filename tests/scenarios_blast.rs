@@ -152,11 +152,19 @@ async fn a_new_process_knows_its_nodes_before_it_cuts() {
     stage.until_reason("KeyRevocation", "own", "SelfLockout").await;
     process.kill().await;
     // And held by a process that is gone; the next one may not even list its nodes.
-    let denied = json!([{"action": "DescribeDisks", "status": 403, "code": "Forbidden.RAM"}]);
-    stage.order("PUT", "faults", denied).await;
+    // And KMS does not answer at first, so that Ready says something else meanwhile.
+    let denied = json!({"action": "DescribeDisks", "status": 403, "code": "Forbidden.RAM"});
+    let broken =
+        json!({"action": "DescribeKey", "status": 503, "code": "ServiceUnavailableTemporary", "times": 5});
+    stage.order("PUT", "faults", json!([denied, broken])).await;
     let process = stage.start().await;
+    stage.until_reason("KeyRevocation", "own", "CloudUnavailable").await;
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(condition(&stage.get("KeyRevocation", "own").await, "Ready").1, "SelfLockout");
+    let object = stage.get("KeyRevocation", "own").await;
+    assert_eq!(
+        (condition(&object, "Ready").1.as_str(), condition(&object, "SelfLockout").0.as_str()),
+        ("SelfLockout", "True")
+    );
     assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
     process.kill().await;
 }

@@ -345,6 +345,49 @@ async fn a_journal_that_somebody_changed_is_told_by_an_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_time_that_a_revocation_is_taken_back_is_an_event() {
+    let stage = Stage::new().await;
+    let replicas = [stage.start_standby().await, stage.start_standby().await];
+    stage.apply(revocation("one", json!({}))).await;
+    revoke(&stage, "one").await;
+    for reverts in 1..=2 {
+        set_key(&stage, "Enabled").await;
+        let again = |object: &Value| {
+            object["status"]["reverts"] == reverts && ["Revoked", "Contained"].contains(&phase(object))
+        };
+        stage.until("KeyRevocation", "one", Duration::from_secs(120), again).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = kube::Api::all(stage.client.clone());
+    let events = events.list(&Default::default()).await.expect("a list").items;
+    // The same again within minutes is a series of one Event.
+    let times: i32 = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("RevocationReverted"))
+        .map(|event| event.series.as_ref().map_or(1, |series| series.count))
+        .sum();
+    assert_eq!(times, 2, "{events:#?}");
+    for replica in replicas {
+        replica.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_order_that_is_refused_outright_becomes_no_record() {
+    let stage = Stage::new().await;
+    deny(&stage, &["DescribeKey", "DisableKey"]).await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let object = stage.get("KeyRevocation", "one").await;
+    assert_eq!(
+        (&object["status"]["priorState"], condition(&object, "Ready").0.as_str()),
+        (&Value::Null, "False")
+    );
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_an_outage_of_the_api_server_an_order_is_seen_within_seconds() {
     let stage = Stage::new().await;
     let process = stage.start().await;

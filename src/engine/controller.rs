@@ -294,6 +294,11 @@ impl<K: Kind> Context<K> {
         Ok(written)
     }
 
+    /// The alarms of a status that is followed by another step, which does not wait for them.
+    pub(super) async fn alarm(&self, object: &K, status: &K::Status) {
+        self.announcer.alarm(object, status, &self.metrics, Duration::ZERO).await;
+    }
+
     pub(super) async fn announce(&self, object: &K, status: &K::Status) {
         self.announcer.announce(object, status, &self.metrics).await;
     }

@@ -54,21 +54,30 @@ impl Announcer {
     }
 
     /// Says that a condition which the kind names as an alarm has become true; Ready may stand beside it.
-    async fn alarm<K: Kind>(&self, object: &K, status: &K::Status, metrics: &Metrics) {
+    pub async fn alarm<K: Kind>(
+        &self,
+        object: &K,
+        status: &K::Status,
+        metrics: &Metrics,
+        patience: Duration,
+    ) {
         let before = object.status().map(|status| status.shared().conditions.as_slice()).unwrap_or_default();
         let is_on =
             |condition: &&Condition| condition.status == "True" && K::ALARMS.contains(&&*condition.type_);
         for condition in status.shared().conditions.iter().filter(is_on) {
-            if !before.iter().filter(is_on).any(|old| old.type_ == condition.type_) {
+            // One that counts says another number.
+            let same = |old: &Condition| (&old.type_, &old.message) == (&condition.type_, &condition.message);
+            if !before.iter().filter(is_on).any(same) {
                 let (reason, message) = (condition.reason.clone(), &condition.message);
-                self.publish(object, EventType::Warning, reason, message, metrics).await;
+                self.publish(object, EventType::Warning, reason, message, metrics, patience).await;
             }
         }
     }
 
     /// Says what the new status says: alarms, and if its Ready condition has come to another end than before and somebody should hear of it.
     pub async fn announce<K: Kind>(&self, object: &K, status: &K::Status, metrics: &Metrics) {
-        self.alarm(object, status, metrics).await;
+        let patience = if K::LANE == Lane::Emergency { URGENT_PATIENCE } else { CALL_MAX };
+        self.alarm(object, status, metrics, patience).await;
         let end = |status: &K::Status| {
             let conditions = &status.shared().conditions;
             let stalled =
@@ -87,7 +96,7 @@ impl Announcer {
             return;
         }
         let type_ = if good { EventType::Normal } else { EventType::Warning };
-        self.publish(object, type_, reason, &message, metrics).await;
+        self.publish(object, type_, reason, &message, metrics, patience).await;
     }
 
     async fn publish<K: Kind>(
@@ -97,6 +106,7 @@ impl Announcer {
         reason: String,
         message: &str,
         metrics: &Metrics,
+        patience: Duration,
     ) {
         let event = Event {
             type_,
@@ -114,7 +124,6 @@ impl Announcer {
                 Err(_) => tracing::debug!("event not written in time"),
             }
         });
-        let patience = if K::LANE == Lane::Emergency { URGENT_PATIENCE } else { CALL_MAX };
         // It goes on being written; only the pass does not wait for it any longer.
         let _ = tokio::time::timeout(patience, written).await;
     }

@@ -211,7 +211,9 @@ async fn record<K: Kind>(
     if let Some(record) = &mut status.shared_mut().intent {
         record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
     }
-    write_status(object, ctx, &status).await
+    let written = write_status(object, ctx, &status).await?;
+    ctx.alarm(object, &status).await;
+    Ok(written)
 }
 
 /// Writes what was seen, if it says anything new. What this process knows of answered sends rides along.

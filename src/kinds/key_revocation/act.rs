@@ -25,6 +25,8 @@ const SNAPSHOTS_AT_ONCE: usize = 8;
 /// How long all of them may take, whatever is waited for the list: half of a pass, which would else be given up before the cut
 /// and begin anew with the same snapshots.
 const EVIDENCE_MAX: Duration = Duration::from_secs(60);
+/// How long evidence and stop calls may take together, so that the cut comes in the same pass.
+const BOTH_MAX: Duration = Duration::from_secs(100);
 
 /// Performs the effect. Effects that only record never come here.
 pub async fn act(
@@ -37,13 +39,11 @@ pub async fn act(
         RevocationEffect::Cut => {
             read_afresh(object, world, Goal::Revoked).await?;
             let cut = switch(object, world, notes, false).await;
-            // What passes by itself is asked again as it was asked the first time, without looking first.
-            if !cut
-                .as_ref()
-                .is_err_and(|fault| matches!(fault.class, FaultClass::Transient | FaultClass::Throttled))
-            {
-                notes.try_cut(object.metadata.uid.as_deref().unwrap_or_default());
-            }
+            let passes = |fault: &Fault| matches!(fault.class, FaultClass::Transient | FaultClass::Throttled);
+            notes.try_cut(
+                object.metadata.uid.as_deref().unwrap_or_default(),
+                cut.as_ref().map_or_else(passes, |()| true),
+            );
             cut
         }
         RevocationEffect::Return { on } => {
@@ -58,6 +58,7 @@ pub async fn act(
         | RevocationEffect::Reassert
         | RevocationEffect::RecordStops
         | RevocationEffect::BeginRestore
+        | RevocationEffect::EndRestore
         | RevocationEffect::Farewell => {
             Err(Fault::defect("Misrouted", "a record is not a mutation; please report this"))
         }
@@ -159,8 +160,9 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
         return Err(Fault::conflict("the list of disks is not there any more; looking again"));
     };
     let owner = Owner::of(&world.settings.cluster, object);
-    let limit =
-        Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)).min(EVIDENCE_MAX);
+    let patience = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
+    let stops = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
+    let limit = patience.min(EVIDENCE_MAX).min(BOTH_MAX.saturating_sub(stops));
     let details = Mutex::new(Vec::new());
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
         let (owner, details) = (&owner, &details);

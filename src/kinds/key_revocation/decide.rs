@@ -272,6 +272,8 @@ pub enum RevocationEffect {
     RecordStops,
     /// Record that the restoration begins.
     BeginRestore,
+    /// Record that what was recorded stands again, before machines are started: they may take long.
+    EndRestore,
     /// Switch to what was recorded.
     Return {
         /// True: on.
@@ -291,14 +293,14 @@ impl Effect for RevocationEffect {
     }
 
     fn records(&self) -> bool {
-        use RevocationEffect::{BeginRestore, Farewell, Reassert, Record, RecordStops};
-        matches!(self, Record | Reassert | RecordStops | BeginRestore | Farewell)
+        use RevocationEffect::{BeginRestore, EndRestore, Farewell, Reassert, Record, RecordStops};
+        matches!(self, Record | Reassert | RecordStops | BeginRestore | EndRestore | Farewell)
     }
 
     fn reason(&self) -> Reason {
-        use RevocationEffect::{BeginRestore, Farewell, Publish, Return, Start};
+        use RevocationEffect::{BeginRestore, EndRestore, Farewell, Publish, Return, Start};
         match self {
-            BeginRestore | Return { .. } | Start => Reason::Restoring,
+            BeginRestore | EndRestore | Return { .. } | Start => Reason::Restoring,
             Farewell => Reason::Deleting,
             Publish => Reason::Planning,
             _ => Reason::Revoking,
@@ -314,6 +316,7 @@ impl Effect for RevocationEffect {
             RevocationEffect::Reassert => "reassert",
             RevocationEffect::RecordStops => "record-stops",
             RevocationEffect::BeginRestore => "begin-restore",
+            RevocationEffect::EndRestore => "end-restore",
             RevocationEffect::Return { .. } => "return",
             RevocationEffect::Start => "start",
             RevocationEffect::Publish => "publish",
@@ -454,7 +457,7 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
 fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     let Some(prior) = observed.prior else { return Decision::Blocked(Reason::NothingToRestore) };
     if observed.stage == Stage::Restored && observed.closed {
-        return Decision::Settled;
+        return if observed.switch == prior { start(observed) } else { Decision::Settled };
     }
     if observed.holder.is_some() {
         return Decision::wait_patient(Reason::OverlappingRevocation);
@@ -482,6 +485,14 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.stage < Stage::Restoring {
         return Decision::Do(RevocationEffect::BeginRestore);
     }
+    if observed.stage == Stage::Restoring && observed.starts != Starts::None {
+        return Decision::Do(RevocationEffect::EndRestore);
+    }
+    start(observed)
+}
+
+/// The key is back; what this revocation stopped is started.
+fn start(observed: &Observed) -> Decision<RevocationEffect> {
     match observed.starts {
         Starts::Due => Decision::Do(RevocationEffect::Start),
         Starts::Moving => Decision::wait_seconds(Reason::Restoring),

@@ -168,7 +168,7 @@ impl Kind for KeyRevocation {
 async fn look_at_own_keys(world: &World, notes: &Notes, anyway: bool) {
     let look = async {
         let nodes = inventory::own_nodes(&world.kube).await?;
-        if anyway || notes.own_nodes() != nodes {
+        if anyway || notes.own_nodes() != Some(nodes.clone()) {
             notes.set_own_keys(inventory::own_keys(&world.cloud, &world.kube).await?, nodes);
         }
         Ok::<(), String>(())

@@ -22,7 +22,7 @@ struct Inner {
     objects: Mutex<HashMap<String, Note>>,
     /// None until they were listed for the first time.
     own_keys: Mutex<Option<HashSet<(String, String)>>>,
-    own_nodes: Mutex<BTreeSet<String>>,
+    own_nodes: Mutex<Option<BTreeSet<String>>>,
     /// True once somebody has tried to list them.
     guarded: watch::Sender<bool>,
 }
@@ -37,6 +37,7 @@ struct Note {
     stops_answered: Option<i64>,
     evidence_taken: bool,
     cut_tried: bool,
+    cut_open: bool,
     published: Option<Published>,
     starts: BTreeMap<String, Started>,
 }
@@ -142,9 +143,15 @@ impl Notes {
                 (other.action, &other.target, &other.result) == (deed.action, &deed.target, &deed.result)
             };
             let repeated = deed.result != ACCEPTED && note.deeds.last().is_some_and(same);
-            if !repeated && note.deeds.len() < Self::DEEDS_MAX {
-                note.deeds.push(deed);
+            if repeated {
+                return;
             }
+            if note.deeds.len() >= Self::DEEDS_MAX {
+                // What was accepted is never forgotten for what was refused.
+                let refused = note.deeds.iter().position(|deed| deed.result != ACCEPTED);
+                note.deeds.remove(refused.unwrap_or_default());
+            }
+            note.deeds.push(deed);
         });
     }
 
@@ -200,14 +207,20 @@ impl Notes {
         self.with(uid, |note| note.stops_answered == Some(requested_at))
     }
 
-    /// The cut was asked for, with whatever answer.
-    pub fn try_cut(&self, uid: &str) {
-        self.with(uid, |note| note.cut_tried = true);
+    /// The cut was asked for without a look; `open` if it may have come, or may come when it is asked for again.
+    pub fn try_cut(&self, uid: &str, open: bool) {
+        self.with(uid, |note| (note.cut_tried, note.cut_open) = (true, open));
     }
 
-    /// True if it was.
-    pub fn tried_cut(&self, uid: &str) -> bool {
-        self.with(uid, |note| note.cut_tried)
+    /// True if the next step after a cut without a look is to look and to record it. Said once for each try: where neither works,
+    /// the cut comes before they are tried again.
+    pub fn take_tried_cut(&self, uid: &str) -> bool {
+        self.with(uid, |note| std::mem::take(&mut note.cut_tried))
+    }
+
+    /// True unless the last try was refused for good.
+    pub fn may_have_cut(&self, uid: &str) -> bool {
+        self.with(uid, |note| note.cut_open)
     }
 
     /// The snapshots were asked for.
@@ -303,12 +316,12 @@ impl Notes {
     /// The customer keys of the operator's own account under which nodes of this cluster have disks: region and key.
     pub fn set_own_keys(&self, keys: HashSet<(String, String)>, nodes: BTreeSet<String>) {
         *lock(&self.0.own_keys) = Some(keys);
-        *lock(&self.0.own_nodes) = nodes;
+        *lock(&self.0.own_nodes) = Some(nodes);
         self.0.guarded.send_replace(true);
     }
 
     /// The uids of the nodes of which that was said.
-    pub fn own_nodes(&self) -> BTreeSet<String> {
+    pub fn own_nodes(&self) -> Option<BTreeSet<String>> {
         lock(&self.0.own_nodes).clone()
     }
 
@@ -377,6 +390,14 @@ mod tests {
         journal::append("u-1", &mut journal, &mut anchor, line);
         assert_eq!(notes.deeds("u-1", &journal), [deed(1, "Rejected.Throttling")]);
         assert!(notes.deeds("u-2", &[]).is_empty());
+        for number in 0..100 {
+            notes.add("u-1", deed(10 + number, ["Timeout", "Throttling"][number as usize % 2]));
+            if number == 5 {
+                notes.add("u-1", deed(5, ACCEPTED));
+            }
+        }
+        let kept = notes.deeds("u-1", &journal);
+        assert!(kept.len() <= Notes::DEEDS_MAX && kept.contains(&deed(5, ACCEPTED)), "{kept:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,6 @@ use super::inventory::{self, Question};
 use super::notes::{Found, Notes, Wish};
 use super::{act, journal, others, promise};
 use crate::alibaba::{Cloud, KeyState};
-use crate::decision::Reason;
 use crate::kind::{Fault, FaultClass, World};
 
 /// How long after a restoration a cut that another process had begun before may still arrive.
@@ -25,6 +24,9 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 
 /// How long a look at this cluster's own nodes may take before a cut.
 const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
+
+/// The condition that stands while the guard of this cluster's own nodes holds an order back. It outlasts whatever Ready says.
+pub const SELF_LOCKOUT: &str = "SelfLockout";
 
 /// Everything that `decide` needs to know.
 pub async fn observe(
@@ -53,11 +55,13 @@ pub async fn observe(
     let mut observed = remembered(object, &status, notes, uid, now);
     let Desired::Present(wanted) = desired else { return Ok(observed) };
     if observed.stage == Stage::Restored && observed.closed {
-        // The record is closed: what becomes of the key now is its owner's business.
+        // The record is closed: what becomes of the key now is its owner's business. Machines may still be to be started.
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
+        look_at_starts(object, &status, world, notes, &mut observed).await?;
         return Ok(observed);
     }
-    if observed.stage == Stage::Fresh && super::cuts_at_once(object) && !notes.tried_cut(uid) {
+    let cut = promise::has_cut(&observed);
+    if observed.stage == Stage::Fresh && !cut && super::cuts_at_once(object) && !notes.take_tried_cut(uid) {
         // The object says what it goes back to, and is the record of it: nothing is asked before the cut.
         return Ok(observed);
     }
@@ -67,7 +71,7 @@ pub async fn observe(
         // no harm if somebody else has been faster.
         observed.switch = Switch::On;
     } else if let Err(fault) = look_at_switch(object, wanted, &world.cloud, &mut observed).await {
-        if !goes_on_unseen(wanted, &observed, &status, &fault) {
+        if !goes_on_unseen(object, wanted, &observed, notes, &fault) {
             return Err(held_back(fault, wanted, &observed));
         }
         (observed.switch, observed.word) = (Switch::Unknown, "Unknown".to_owned());
@@ -197,8 +201,7 @@ pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
     }
     notes.is_own_key(&object.spec.region, key).unwrap_or_else(|| {
         object.status.as_ref().is_some_and(|status| {
-            let ready = status.shared.conditions.iter().find(|condition| condition.type_ == "Ready");
-            ready.is_some_and(|ready| ready.reason == Reason::SelfLockout.as_str())
+            status.shared.conditions.iter().any(|condition| condition.type_ == SELF_LOCKOUT)
                 || status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout)
         })
     })
@@ -238,20 +241,32 @@ fn asked_at(object: &KeyRevocation, notes: &Notes, uid: &str, now: jiff::Timesta
 
 /// True if the next step is right whatever the look would have shown: the record of a cut that was accepted or that is declared, a
 /// cut that is recorded, and the return to what is recorded where looking is not allowed. What cannot be looked at is never called
-/// revoked or restored.
-fn goes_on_unseen(wanted: &Wanted, observed: &Observed, status: &KeyRevocationStatus, fault: &Fault) -> bool {
+/// revoked or restored, and what was never cut is not returned.
+fn goes_on_unseen(
+    object: &KeyRevocation,
+    wanted: &Wanted,
+    observed: &Observed,
+    notes: &Notes,
+    fault: &Fault,
+) -> bool {
     let denied = fault.class == FaultClass::Denied;
+    let journal = object.status.as_ref().map(|status| status.journal.as_slice()).unwrap_or_default();
+    let cut = || promise::has_cut(observed) || journal::tells_cut(journal);
+    // Where something is waited for, the record comes before the first try.
+    let open = || {
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        notes.may_have_cut(uid) || (denied && !super::cuts_at_once(object))
+    };
     let returned = || {
         let accepted = |deed: &super::decide::Deed| deed.result == promise::ACCEPTED;
         observed.deeds.iter().any(|deed| promise::RETURNS.contains(&deed.action) && accepted(deed))
     };
     match (promise::goal(wanted, observed), observed.stage) {
-        (Goal::Revoked, Stage::Fresh) => wanted.declared && (promise::has_cut(observed) || denied),
-        (Goal::Revoked, Stage::Cutting) => {
-            !promise::has_cut(observed) && !journal::tells_cut(&status.journal)
-        }
-        (Goal::Restored, Stage::Cutting | Stage::Cut) => denied,
-        (Goal::Restored, Stage::Restoring) => denied && !returned(),
+        (Goal::Revoked, Stage::Fresh) => wanted.declared && (promise::has_cut(observed) || open()),
+        (Goal::Revoked, Stage::Cutting) => !cut(),
+        (Goal::Restored, Stage::Cut) => denied,
+        (Goal::Restored, Stage::Cutting) => denied && cut(),
+        (Goal::Restored, Stage::Restoring) => denied && cut() && !returned(),
         _ => false,
     }
 }
@@ -273,7 +288,11 @@ async fn look_at_switch(
 ) -> Result<(), Fault> {
     let spec = &object.spec;
     // A cut waits for this reading, and the cut for nothing.
-    let waiting = observed.stage == Stage::Fresh && wanted.goal == Goal::Revoked;
+    let waiting = observed.stage == Stage::Fresh
+        && wanted.goal == Goal::Revoked
+        && wanted.approvals_missing == 0
+        && !promise::needs_inventory(wanted)
+        && object.status.as_ref().is_none_or(|status| status.phase != Some(Phase::Held));
     let cloud = if waiting { &cloud.ahead() } else { cloud };
     let found = match wanted.lever {
         Lever::Key => Some(cloud.key_now(&spec.region, &spec.key_id).await?),
@@ -437,7 +456,15 @@ async fn look_at_starts(
         return Ok(());
     }
     let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
-    let shown = world.cloud.instances(&object.spec.region, &ids).await?;
+    let shown = match world.cloud.instances(&object.spec.region, &ids).await {
+        Ok(shown) => shown,
+        // The end of the key's part waits for no list of machines.
+        Err(_) if observed.stage == Stage::Restoring => {
+            observed.starts = Starts::Due;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let mut starts = Starts::None;
     for id in &ids {
         let tried = notes.start_try(uid, id);

@@ -176,27 +176,36 @@ impl Pen<'_> {
 
     /// Several processes ask with the same tokens: who was refused, or came too late, takes nothing from who was not.
     fn take_evidence(&mut self, taken: Evidence) {
-        let fewer = |old: &Evidence| old.missing.is_none() && old.accepted >= taken.accepted;
-        if !self.status.evidence.as_ref().is_some_and(fewer) {
+        let Some(old) = self.status.evidence.as_mut().filter(|old| old.missing.is_none()) else {
             self.status.evidence = Some(taken);
-        }
+            return;
+        };
+        let all = (old.accepted + old.refused).max(taken.accepted + taken.refused);
+        let both: BTreeSet<String> = old.snapshots.iter().chain(&taken.snapshots).cloned().collect();
+        let named = u32::try_from(both.len()).unwrap_or(u32::MAX);
+        // Lists that are cut short name less than was accepted.
+        old.accepted = old.accepted.max(taken.accepted).max(named).min(all);
+        old.refused = all - old.accepted;
+        old.snapshots = both.into_iter().take(LIST_MAX).collect();
     }
 
     /// What refused is not what this revocation stopped; what may have stopped all the same is. Where several processes asked, the
     /// one that was accepted counts.
     fn answer_stops(&mut self, deed: &Deed) {
         let Some(stops) = &mut self.status.stops else { return };
-        let accepted = |id: &String| deed.details.iter().any(|(of, code)| of == id && code == ACCEPTED);
-        let (back, refused) =
-            std::mem::take(&mut stops.refused).into_iter().partition(|old| accepted(&old.id));
+        let is_refusal = |code: &str| code != ACCEPTED && !code.starts_with(UNCLEAR);
+        let may_stop = |id: &String| deed.details.iter().any(|(of, code)| of == id && !is_refusal(code));
+        let (back, refused): (Vec<RefusedStop>, _) =
+            std::mem::take(&mut stops.refused).into_iter().partition(|old| may_stop(&old.id));
         stops.refused = refused;
-        for RefusedStop { id, forced, .. } in Vec::<RefusedStop>::into_iter(back) {
+        for RefusedStop { id, forced, .. } in back {
             if forced { &mut stops.forced } else { &mut stops.instances }.push(id);
         }
-        if std::mem::replace(&mut stops.answered, true) {
+        // Refusals of an earlier round, and of whoever was later than another process, take nothing away.
+        let earlier = deed.at < stops.requested_at.0.as_microsecond();
+        if earlier || std::mem::replace(&mut stops.answered, true) {
             return;
         }
-        let is_refusal = |code: &str| code != ACCEPTED && !code.starts_with(UNCLEAR);
         let refused: BTreeMap<&String, &String> =
             deed.details.iter().filter(|(_, code)| is_refusal(code)).map(|(id, code)| (id, code)).collect();
         let forced: BTreeSet<String> =
@@ -260,6 +269,7 @@ impl Pen<'_> {
                 self.line(journal::REVERTED, target, None, &observed.word);
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
+            Decision::Do(RevocationEffect::EndRestore) => self.restored(object, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
                 if self.status.prior_state.is_none() || observed.inherited.is_some() {
                     self.record_prior(target, wanted, observed);
@@ -358,19 +368,13 @@ impl Pen<'_> {
             Goal::Revoked => {}
             Goal::Restored if observed.prior.is_none() => self.status.phase = Some(Phase::Held),
             Goal::Restored => {
-                let back = observed.prior == Some(observed.switch) && observed.holder.is_none();
-                if back && observed.stage == Stage::Restoring {
-                    // Machines that do not start yet do not keep the record of the key open.
-                    self.status.phase = Some(Phase::Restored);
-                    // The first time counts: what a cut that was under way may still do ends a minute after it.
-                    self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
-                    self.line("Restored", &object.spec.key_id, None, &observed.word);
+                if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
+                    self.restored(object, observed);
                 }
-                if matches!(decision, Decision::Settled)
-                    && observed.stage == Stage::Restored
+                if observed.stage == Stage::Restored
                     && observed.aged
                     && !observed.unfinished
-                    && back
+                    && observed.prior == Some(observed.switch)
                     && self.status.timings.closed_at.is_none()
                 {
                     self.status.timings.closed_at = Some(self.now());
@@ -383,6 +387,14 @@ impl Pen<'_> {
                 }
             }
         }
+    }
+
+    /// What was recorded stands again. Machines that do not start yet do not keep the record of the key open.
+    fn restored(&mut self, object: &KeyRevocation, observed: &Observed) {
+        self.status.phase = Some(Phase::Restored);
+        // The first time counts: what a cut that was under way may still do ends a minute after it.
+        self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
+        self.line("Restored", &object.spec.key_id, None, &observed.word);
     }
 
     /// Says once that evidence was asked for and is not there: after the cut none can be taken.

@@ -62,7 +62,7 @@ fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
         object.status = Some(serde_json::from_value(status).expect("a status"));
         observe::hits_own_nodes(&object, &notes)
     };
-    let condition = json!({"type": "Ready", "status": "False", "reason": "SelfLockout", "message": "",
+    let condition = json!({"type": "SelfLockout", "status": "True", "reason": "SelfLockout", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z"});
     let held = json!({"phase": "Held", "conditions": [condition]});
     assert!(told(held.clone()), "until they are listed, what was seen earlier counts");

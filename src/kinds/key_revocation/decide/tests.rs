@@ -269,10 +269,17 @@ fn the_key_returns_with_the_last_revocation_only() {
 #[test]
 fn instances_are_started_after_the_key_is_back() {
     let restored = || wanted(Goal::Restored);
-    let with = |starts| Observed { starts, ..recorded(Stage::Restoring, Switch::On, Switch::On) };
-    check(restored(), with(Starts::Due), Decision::Do(RevocationEffect::Start));
-    check(restored(), with(Starts::Moving), Decision::wait_seconds(Reason::Restoring));
-    check(restored(), with(Starts::Refused), Decision::wait_patient(Reason::InstancesNotStarted));
+    let with = |stage, starts| Observed { starts, ..recorded(stage, Switch::On, Switch::On) };
+    for starts in [Starts::Due, Starts::Moving, Starts::Refused] {
+        check(restored(), with(Stage::Restoring, starts), Decision::Do(RevocationEffect::EndRestore));
+    }
+    for closed in [false, true] {
+        let with = |starts| Observed { closed, ..with(Stage::Restored, starts) };
+        check(restored(), with(Starts::Due), Decision::Do(RevocationEffect::Start));
+        check(restored(), with(Starts::Moving), Decision::wait_seconds(Reason::Restoring));
+        check(restored(), with(Starts::Refused), Decision::wait_patient(Reason::InstancesNotStarted));
+        check(restored(), with(Starts::None), Decision::Settled);
+    }
 }
 
 #[test]

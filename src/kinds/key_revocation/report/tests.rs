@@ -149,7 +149,7 @@ fn what_refused_to_stop_is_readable_and_not_to_be_started() {
     };
     let code = "InvalidParameter.KMSKeyId.CMKNotEnabled";
     let deed = Deed {
-        at: 1,
+        at: AFTER,
         action: STOP,
         target: "2 instances".into(),
         request_id: None,
@@ -197,7 +197,7 @@ fn whatever_many_instances_refuse_to_stop_none_is_asked_again_and_again() {
             .map(|id| (id.clone(), "NoPermission".into()));
         let details: Vec<_> = refused.collect();
         let deed = |details: Vec<(String, String)>| Deed {
-            at: 1,
+            at: AFTER,
             action: STOP,
             target: format!("{} instances", details.len()),
             request_id: None,
@@ -241,20 +241,19 @@ fn a_broken_journal_is_told_for_ever() {
 }
 
 #[test]
-fn the_record_of_the_key_does_not_wait_for_machines_that_do_not_start_and_is_not_closed_without_them() {
+fn the_record_of_the_key_does_not_wait_for_machines_that_do_not_start() {
     let wanted = Wanted { goal: Goal::Restored, ..wanted(Running::Stop) };
     let seen = Observed { starts: Starts::Refused, ..observed(Stage::Restoring, Switch::On) };
     let status = told(&wanted, &seen, KeyRevocationStatus::default()).status;
     assert_eq!(status.phase, Some(Phase::Restored));
     assert!(status.timings.restored_at.is_some(), "what others do to the key from now on is theirs");
     let aged = Observed { stage: Stage::Restored, aged: true, ..seen };
-    assert!(
-        told(&wanted, &aged, status.clone()).status.timings.closed_at.is_none(),
-        "some are to be started"
-    );
-    let started = Observed { starts: Starts::None, ..aged };
-    assert!(told(&wanted, &started, status).status.timings.closed_at.is_some());
+    let status = told(&wanted, &aged, status).status;
+    assert!(status.timings.closed_at.is_some(), "nor does the end of the record");
 }
+
+/// A moment after [`NOW`].
+const AFTER: i64 = 1_767_225_606_000_000;
 
 fn of_many(action: &'static str, at: i64, outcomes: &[(&str, &str)]) -> Deed {
     let details = outcomes.iter().map(|(id, outcome)| ((*id).to_owned(), (*outcome).to_owned())).collect();
@@ -274,14 +273,14 @@ fn a_second_process_takes_no_evidence_away_and_forgets_no_machine_that_the_first
     };
     let first = || {
         vec![
-            of_many(EVIDENCE, 1, &[("d-1", "s-1"), ("d-2", "s-2")]),
-            of_many(STOP, 2, &[("i-1", ACCEPTED), ("i-2", ACCEPTED)]),
+            of_many(EVIDENCE, AFTER, &[("d-1", "s-1"), ("d-2", "s-2")]),
+            of_many(STOP, AFTER + 1, &[("i-1", ACCEPTED), ("i-2", ACCEPTED)]),
         ]
     };
     let second = || {
         vec![
-            of_many(EVIDENCE, 3, &[("d-1", "Throttling"), ("d-2", "s-2")]),
-            of_many(STOP, 4, &[("i-1", "InvalidKms"), ("i-2", ACCEPTED)]),
+            of_many(EVIDENCE, AFTER + 2, &[("d-1", "Throttling"), ("d-2", "s-2")]),
+            of_many(STOP, AFTER + 3, &[("i-1", "InvalidKms"), ("i-2", ACCEPTED)]),
         ]
     };
     for (one, other) in [(first(), second()), (second(), first())] {
@@ -292,6 +291,30 @@ fn a_second_process_takes_no_evidence_away_and_forgets_no_machine_that_the_first
         stops.instances.sort();
         assert_eq!((stops.instances, stops.refused.len()), (vec!["i-1".to_owned(), "i-2".to_owned()], 0));
     }
+}
+
+#[test]
+fn what_a_process_learned_of_an_earlier_round_says_nothing_of_the_next_one() {
+    let stops = json!({"requestedAt": "2026-01-01T00:00:07.000000Z", "answered": false, "forced": ["i-1"]});
+    let before = KeyRevocationStatus {
+        stops: Some(serde_json::from_value(stops).expect("stops")),
+        ..KeyRevocationStatus::default()
+    };
+    let deeds = vec![of_many(STOP, AFTER, &[("i-1", "DependencyViolation")])];
+    let seen = Observed { deeds, ..observed(Stage::Cut, Switch::Off) };
+    let stops = told(&wanted(Running::ForceStop), &seen, before.clone()).status.stops.expect("stops");
+    assert_eq!((stops.answered, stops.forced, stops.refused.len()), (false, vec!["i-1".to_owned()], 0));
+    // What may have stopped it all the same takes it back from what was refused to another process.
+    let mut refused = before;
+    refused.stops = Some(
+        serde_json::from_value(json!({"requestedAt": NOW, "answered": true,
+        "refused": [{"id": "i-1", "code": "DependencyViolation", "forced": false}]}))
+        .expect("stops"),
+    );
+    let deeds = vec![of_many(STOP, AFTER, &[("i-1", "may stop: NotAnswered")])];
+    let seen = Observed { deeds, ..observed(Stage::Cut, Switch::Off) };
+    let stops = told(&wanted(Running::Stop), &seen, refused).status.stops.expect("stops");
+    assert_eq!((stops.instances, stops.refused.len()), (vec!["i-1".to_owned()], 0));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::super::blast::{Blast, ROLE_LIMIT};
 use super::super::decide::{
     Goal, Inventory, KeyCheck, Lever, Observed, RevocationEffect, Stage, Switch, Wanted,
 };
+use super::super::observe::SELF_LOCKOUT;
 use super::super::promise;
 use crate::decision::report::{Fact, Truth};
 use crate::decision::{Decision, Reason};
@@ -122,6 +123,11 @@ pub fn facts(
         let first = prior.and_then(|prior| prior.inherited_from.as_ref());
         let by = first.map_or(String::new(), |name| format!(" by KeyRevocation {name}, which was first"));
         facts.push(fact("Restored", truth, reason, format!("Recorded before the revocation{by}: {word}.")));
+    }
+    let ordered = promise::goal(wanted, observed) == Goal::Revoked && observed.stage == Stage::Fresh;
+    if ordered && observed.self_lockout && !wanted.allow_self_lockout {
+        let why = "Nodes of this very cluster need what would be taken.";
+        facts.push(fact(SELF_LOCKOUT, Truth::True, Reason::SelfLockout, why));
     }
     facts.extend(warnings(status, observed));
     facts
