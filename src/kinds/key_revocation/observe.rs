@@ -25,9 +25,6 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 /// How long a look at this cluster's own nodes may take before a cut.
 const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
 
-/// The condition that stands while the guard of this cluster's own nodes holds an order back. It outlasts whatever Ready says.
-pub const SELF_LOCKOUT: &str = "SelfLockout";
-
 /// Everything that `decide` needs to know.
 pub async fn observe(
     object: &KeyRevocation,
@@ -201,7 +198,7 @@ pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
     }
     notes.is_own_key(&object.spec.region, key).unwrap_or_else(|| {
         object.status.as_ref().is_some_and(|status| {
-            status.shared.conditions.iter().any(|condition| condition.type_ == SELF_LOCKOUT)
+            status.shared.conditions.iter().any(|condition| condition.type_ == promise::SELF_LOCKOUT)
                 || status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout)
         })
     })

@@ -12,6 +12,9 @@ pub const ACCEPTED: &str = "Accepted";
 /// The calls that switch on.
 pub const RETURNS: [&str; 2] = ["EnableKey", "AttachPolicyToRole"];
 
+/// The condition that stands while the guard of this cluster's own nodes holds an order back. It outlasts whatever Ready says.
+pub const SELF_LOCKOUT: &str = "SelfLockout";
+
 /// True while the observed state equals the one that is asked for.
 pub fn holds(desired: &Desired, observed: &Observed) -> bool {
     let Desired::Present(wanted) = desired else { return observed.farewell };

@@ -5,7 +5,6 @@ use super::super::blast::{Blast, ROLE_LIMIT};
 use super::super::decide::{
     Goal, Inventory, KeyCheck, Lever, Observed, RevocationEffect, Stage, Switch, Wanted,
 };
-use super::super::observe::SELF_LOCKOUT;
 use super::super::promise;
 use crate::decision::report::{Fact, Truth};
 use crate::decision::{Decision, Reason};
@@ -127,7 +126,7 @@ pub fn facts(
     let ordered = promise::goal(wanted, observed) == Goal::Revoked && observed.stage == Stage::Fresh;
     if ordered && observed.self_lockout && !wanted.allow_self_lockout {
         let why = "Nodes of this very cluster need what would be taken.";
-        facts.push(fact(SELF_LOCKOUT, Truth::True, Reason::SelfLockout, why));
+        facts.push(fact(promise::SELF_LOCKOUT, Truth::True, Reason::SelfLockout, why));
     }
     facts.extend(warnings(status, observed));
     facts
