@@ -48,7 +48,8 @@ fn standing(object: &Value) -> Value {
         .iter()
         .map(|one| json!({"type": one["type"], "status": one["status"], "reason": one["reason"]}))
         .collect();
-    let status = json!({"observedGeneration": object["status"]["observedGeneration"], "conditions": conditions});
+    let status =
+        json!({"observedGeneration": object["status"]["observedGeneration"], "conditions": conditions});
     json!({
         "apiVersion": object["apiVersion"], "kind": object["kind"], "status": status,
         "metadata": {"name": object["metadata"]["name"], "generation": object["metadata"]["generation"]},
@@ -110,7 +111,9 @@ async fn meddled(standings: &mut BTreeMap<&str, Value>) {
     revoke(&stage, "one").await;
     set_key(&stage, "Enabled").await;
     let again = |object: &Value| {
-        object["status"]["reverts"] == 1 && phase(object) == "Revoked" && condition(object, "Ready").0 == "True"
+        object["status"]["reverts"] == 1
+            && phase(object) == "Revoked"
+            && condition(object, "Ready").0 == "True"
     };
     keep("reverted", &stage.until("KeyRevocation", "one", LIMIT, again).await);
     set_desired(&stage, "one", "Restored").await;

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::files::root;
 
 /// The files of the client whose methods call the cloud.
-const CLIENT: [&str; 8] =
-    ["amendments", "attachments", "ecs", "emergency", "instances", "kms", "ram", "sts"];
+const CLIENT: [&str; 8] = ["amendments", "attachments", "ecs", "emergency", "instances", "kms", "ram", "sts"];
 
 /// Every action of the client, as `service:Action`.
 pub fn all() -> BTreeSet<String> {
@@ -65,7 +64,8 @@ impl Client {
             let actions: BTreeSet<String> =
                 texts.iter().flat_map(|text| text.lines().flat_map(texts_of)).filter(is_action).collect();
             let services = ["Ecs", "Kms", "Ram", "Sts"];
-            let named = |service: &&str| texts.iter().any(|text| text.contains(&format!("Service::{service}")));
+            let named =
+                |service: &&str| texts.iter().any(|text| text.contains(&format!("Service::{service}")));
             let services: Vec<String> = services.into_iter().filter(named).map(str::to_lowercase).collect();
             if actions.is_empty() || services.is_empty() {
                 continue;
@@ -116,7 +116,11 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
 fn code(path: &Path) -> String {
     let source = std::fs::read_to_string(path).expect("the source is there");
     let source = source.split("#[cfg(test)]").next().unwrap_or_default();
-    source.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+    source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// Texts that begin with one of the verbs that Alibaba Cloud's actions begin with.

@@ -56,7 +56,8 @@ fn plan_revoke_and_restore_are_one_record_that_goes_forward() {
 #[test]
 fn the_samples_say_that_the_requester_and_the_approvals_stay_as_in_the_record() {
     let text = |name: &str| {
-        std::fs::read_to_string(root().join(format!("deploy/samples-revocation/{name}.yaml"))).expect("a sample")
+        std::fs::read_to_string(root().join(format!("deploy/samples-revocation/{name}.yaml")))
+            .expect("a sample")
     };
     for name in ["revoke", "restore"] {
         let text = text(name);
@@ -66,7 +67,10 @@ fn the_samples_say_that_the_requester_and_the_approvals_stay_as_in_the_record() 
     }
     let text = text("revoke");
     let (head, _) = text.split_once("apiVersion").expect("a head");
-    assert!(head.contains("without approvalsRequired"), "as a first step the sample's own number would hold it");
+    assert!(
+        head.contains("without approvalsRequired"),
+        "as a first step the sample's own number would hold it"
+    );
 }
 
 /// What the operator itself wrote (tests/standings.rs), as the rules of Flux judge it.
@@ -99,7 +103,8 @@ fn flux_fails_for_what_needs_somebody_and_not_for_what_was_asked_for() {
 fn flux_judges_a_revocation_as_its_example_says() {
     let rules = read("deploy/flux/revocations.yaml");
     let rules = &rules["spec"]["healthCheckExprs"][0];
-    let condition = |name: &str, status: &str| json!({"type": name, "status": status, "reason": "KeyDisabled"});
+    let condition =
+        |name: &str, status: &str| json!({"type": name, "status": status, "reason": "KeyDisabled"});
     let object = |conditions: Value| json!({"metadata": {"name": "a", "generation": 2}, "status": {"observedGeneration": 2, "conditions": conditions}});
     let ready = || condition("Ready", "True");
     let mut deleted = object(json!([ready()]));

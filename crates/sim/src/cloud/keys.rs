@@ -55,7 +55,7 @@ pub struct Key {
 }
 
 /// A second name of a key.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alias {
     /// The region.
