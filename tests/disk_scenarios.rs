@@ -610,3 +610,45 @@ async fn a_referenced_instance_is_waited_for() {
     ready_at(&stage, "one", id).await;
     process.kill().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn limits_on_what_runs_at_once_only_cost_time() {
+    let stage = Stage::new().await;
+    let limits = json!({"concurrentSnapshots": 1, "concurrentAttachments": 1, "concurrentDetachments": 1});
+    stage.order("PUT", "settings", limits).await;
+    // Somebody else's snapshot, which takes long enough to be met.
+    let others = json!({"do": "create", "kind": "snapshot", "id": "s-bp1others", "region": "cn-hangzhou",
+        "fields": {"status": "progressing", "sourceDiskId": "d-bp1others"}});
+    stage.order("POST", "resources", others).await;
+    let process = stage.start().await;
+    for name in ["one", "two", "three"] {
+        stage.apply(at(name, RUNNING)).await;
+    }
+    stage.apply(successor("next", USED, "Now")).await;
+    for name in ["one", "two", "three"] {
+        ready_at(&stage, name, RUNNING).await;
+    }
+    let object = stage.until_reason("EncryptedDisk", "next", "DependencyNotReady").await;
+    let error = object["status"]["lastError"]["code"].as_str().unwrap_or_default();
+    assert_eq!(error, "QuotaExceed.ConcurrentSnapshotQuota", "{object:#}");
+    assert_eq!(condition(&object, "Stalled").0, "", "it ends by itself: {object:#}");
+    set(&stage, "snapshot", "s-bp1others", json!({"status": "accomplished"})).await;
+    replaced(&stage, "next", USED, Some(RUNNING)).await;
+    for name in ["one", "two", "three"] {
+        stage.apply(disk(name)).await;
+    }
+    for name in ["one", "two", "three"] {
+        let free = |object: &Value| {
+            condition(object, "Ready").0 == "True" && object["status"]["attachedTo"].is_null()
+        };
+        stage.until("EncryptedDisk", name, HOUR, free).await;
+    }
+    let counters = stage.control("counters").await;
+    for (action, code) in [
+        ("ecs:AttachDisk", "OperationConflict.DisksAttachingParallellyExceed"),
+        ("ecs:DetachDisk", "DisksDetachingOnEcsExceeded"),
+    ] {
+        assert!(counters[action][code].as_u64() > Some(0), "{action} met no {code}: {counters:#}");
+    }
+    process.kill().await;
+}

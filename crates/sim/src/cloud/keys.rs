@@ -205,6 +205,7 @@ pub fn enable(world: &mut World, call: &Call) -> Answer {
 
 /// DisableKey. Disabling a disabled key succeeds.
 pub fn disable(world: &mut World, call: &Call) -> Answer {
+    // assumption: running-machines-keep-their-key
     let id = changeable(world, call)?;
     change(world, &id, &["Enabled", "Disabled"], "Disabled")
 }
