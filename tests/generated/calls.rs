@@ -61,8 +61,11 @@ impl Client {
         for name in self.0.keys().filter(|name| !name.is_empty()) {
             let reached = self.reached(name);
             let texts: Vec<&String> = reached.iter().filter_map(|name| self.0.get(name)).collect();
-            let actions: BTreeSet<String> =
-                texts.iter().flat_map(|text| text.lines().flat_map(texts_of)).filter(is_action).collect();
+            let actions: BTreeSet<String> = texts
+                .iter()
+                .flat_map(|text| text.lines().flat_map(texts_of))
+                .filter(|text| is_action(text))
+                .collect();
             let services = ["Ecs", "Kms", "Ram", "Sts"];
             let named =
                 |service: &&str| texts.iter().any(|text| text.contains(&format!("Service::{service}")));
@@ -124,7 +127,7 @@ fn code(path: &Path) -> String {
 }
 
 /// Texts that begin with one of the verbs that Alibaba Cloud's actions begin with.
-fn is_action(text: &String) -> bool {
+fn is_action(text: &str) -> bool {
     const VERBS: [&str; 24] = [
         "Add", "Apply", "Assume", "Attach", "Cancel", "Copy", "Create", "Delete", "Describe", "Detach",
         "Disable", "Enable", "Get", "List", "Modify", "Reboot", "Remove", "Replace", "Resize", "Run",
@@ -134,7 +137,7 @@ fn is_action(text: &String) -> bool {
     const PARAMETERS: [&str; 2] = ["AssumeRolePolicyDocument", "DeleteWithInstance"];
     let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
     let fits = |rest: &str| rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric);
-    !PARAMETERS.contains(&text.as_str()) && rest.is_some_and(fits)
+    !PARAMETERS.contains(&text) && rest.is_some_and(fits)
 }
 
 /// The quoted texts of a line, without the names of fields that are read off a reply, such as `DeleteDate`.
