@@ -105,11 +105,19 @@ fn requests() -> Vec<Validation> {
                 "spec.requestedBy must be the user who creates the object; kubectl auth whoami tells the name",
             )
         },
-        rule(
-            "oldObject == null || (has(object.spec.requestedBy) ? object.spec.requestedBy : '') == \
-             (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '')",
-            "spec.requestedBy cannot change; make a new KeyRevocation in your own name",
-        ),
+        // Also for who restores what somebody else has ordered: a new object has nothing to restore.
+        Validation {
+            message_expression: Some(
+                "'spec.requestedBy cannot change, whoever makes the change; leave it as it is: ' + \
+                 (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '(not there)')"
+                    .to_owned(),
+            ),
+            ..rule(
+                "oldObject == null || (has(object.spec.requestedBy) ? object.spec.requestedBy : '') == \
+                 (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '')",
+                "spec.requestedBy cannot change, whoever makes the change; leave it as it is",
+            )
+        },
         rule(
             "variables.state != 'Revoked' || variables.stateBefore == 'Revoked' || variables.mayRevoke",
             "desiredState Revoked needs the verb revoke (ClusterRole ecskms-revocation-revoker); a ServiceAccount must \

@@ -2,7 +2,7 @@
 //!
 //! Deliberately no regional restrictions and no tickets: every simulated region has the feature.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::key_use::{self, KeyTable};
@@ -10,7 +10,7 @@ use super::refusal::{Answer, Refusal};
 use super::world::{Call, World};
 
 /// The default of one region.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EncryptionDefault {
     /// Whether new disks must be encrypted.

@@ -37,7 +37,7 @@ pub struct Role {
 }
 
 /// A policy.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// The name.
@@ -203,6 +203,7 @@ pub fn attach_policy(world: &mut World, call: &Call) -> Answer {
     let now = world.now;
     let role = world.roles.get_mut(&role_name).ok_or_else(role_not_found)?;
     if role.attached.contains_key(&policy_name) {
+        // assumption: policy-attached-already
         let text = "The policy is attached to the role already.";
         return Err(Refusal::new(409, "EntityAlreadyExists.Role.Policy", text));
     }
