@@ -68,8 +68,14 @@ impl World {
         }
         if !service {
             let role = self.cloud.ecs_role().await?;
-            if !(role.exists && role.policy_attached) {
-                return Ok(KeyFact::Unusable { id, reason: Reason::EcsRoleMissing });
+            let reason = match role.exists {
+                // Only ECS's trust in it makes it ECS's; the reason is that of the CloudAccount.
+                true if !role.trusts_ecs => Some(Reason::EcsRoleForeign),
+                true if role.policy_attached => None,
+                _ => Some(Reason::EcsRoleMissing),
+            };
+            if let Some(reason) = reason {
+                return Ok(KeyFact::Unusable { id, reason });
             }
         }
         Ok(KeyFact::Usable { id, service })

@@ -52,6 +52,20 @@ pub struct Policy {
     pub created: Moment,
 }
 
+/// True if a trust policy lets the cloud service of that name take the role on.
+pub fn trusts_service(trust: &str, service: &str) -> bool {
+    let document: Value = serde_json::from_str(trust).unwrap_or_default();
+    let names = |value: &Value, word: &str| {
+        value == word || value.as_array().is_some_and(|list| list.iter().any(|one| one == word))
+    };
+    let trusts = |statement: &Value| {
+        statement["Effect"] == "Allow"
+            && names(&statement["Action"], "sts:AssumeRole")
+            && names(&statement["Principal"]["Service"], service)
+    };
+    document["Statement"].as_array().is_some_and(|statements| statements.iter().any(trusts))
+}
+
 impl Role {
     /// `acs:ram::<account>:role/<lower-case name>`.
     pub fn arn(&self, account: &str) -> String {
