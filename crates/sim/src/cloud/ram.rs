@@ -365,4 +365,22 @@ mod tests {
         assert!(!allows(&[&document], "ecs:DeleteDisk", &["x".into()]));
         assert!(!allows(&[&document], "kms:ListKeys", &["x".into()]));
     }
+
+    #[test]
+    fn a_service_is_trusted_only_where_a_statement_allows_it_by_name() {
+        let trust = |effect: &str, principal: Value| {
+            json!({"Statement": [{"Effect": effect, "Action": "sts:AssumeRole", "Principal": principal}]})
+                .to_string()
+        };
+        let ecs = || json!({"Service": ["ecs.aliyuncs.com"]});
+        assert!(trusts_service(&trust("Allow", ecs()), "ecs.aliyuncs.com"));
+        for other in [
+            trust("Deny", ecs()),
+            trust("Allow", json!({"Service": ["oss.aliyuncs.com"]})),
+            trust("Allow", json!({"RAM": ["acs:ram::1:root"]})),
+            String::new(),
+        ] {
+            assert!(!trusts_service(&other, "ecs.aliyuncs.com"), "{other}");
+        }
+    }
 }
