@@ -106,6 +106,9 @@ pub fn key_obstacle(reason: Reason, id: &str, region: &str) -> String {
              ecs.aliyuncs.com, with system policy AliyunECSDiskEncryptRolePolicy is missing. Grant it once in the ECS console \
              (create any encrypted disk and follow the authorisation link) or with RAM CreateRole and AttachPolicyToRole."
             .to_owned(),
+        Reason::EcsRoleForeign => "ECS may not use customer keys: role AliyunECSDiskEncryptDefaultRole is there but does not let \
+             ecs.aliyuncs.com take it on. Correct its trust policy, or free the name and grant the role once in the ECS console."
+            .to_owned(),
         _ => format!("There is no such key in region {region}. Check spec.key; keys and ECS resources must share a region."),
     }
 }

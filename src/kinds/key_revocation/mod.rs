@@ -148,6 +148,10 @@ impl Kind for KeyRevocation {
         }
     }
 
+    fn unserved(world: &World) {
+        world.revocations.cannot_be();
+    }
+
     async fn companion(world: &World, notes: &Notes) {
         let mut round = 0_u32;
         loop {
