@@ -66,6 +66,11 @@ pub trait Kind:
     /// False for a kind that never holds its objects back with a finalizer: the operator then needs no right to write them, but
     /// their status.
     const FINALIZES: bool = true;
+    /// Conditions of which people must hear as soon as they are true, whatever Ready says.
+    const ALARMS: &[&str] = &[];
+    /// True if what is made for an object is in one account for good, so that credentials of another one are not used for it. Not
+    /// in the emergency lane, which asks nobody.
+    const PINNED: bool = true;
 
     /// Everything in the cluster that is of this kind, or in one namespace.
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
@@ -136,6 +141,8 @@ pub trait Kind:
     }
     /// Told of every event of the kind's watch, before any pass sees it.
     fn notice(_event: &kube::runtime::watcher::Event<Self>, _world: &World) {}
+    /// Told that the cluster does not know the kind: there can be no object of it.
+    fn unserved(_world: &World) {}
     /// Runs beside the passes for as long as they do, for example to keep connections warm.
     fn companion(_world: &World, _shared: &Self::Shared) -> impl Future<Output = ()> + Send {
         std::future::pending()

@@ -221,6 +221,11 @@ pub struct SharedStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_handled_reconcile_at: Option<String>,
+    /// Id of the account of the resource, or that a CloudAccount stands for, pinned at the first sight: credentials of another
+    /// account are not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub account_id: Option<String>,
     /// The recorded creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<IntentRecord>,

@@ -377,6 +377,124 @@ async fn credentials_of_another_account_do_not_move_an_account() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_account_under_the_same_name_is_told_also_on_deletion_and_touched_by_nothing() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    for name in ["kept", "leaving"] {
+        stage.apply(disk_of(name, Some("second"))).await;
+        let object = stage.until_ready("EncryptedDisk", name).await;
+        assert_eq!(object["status"]["accountId"], SECOND_ACCOUNT, "{object:#}");
+    }
+    let disks = second_state(&stage).await["disks"].clone();
+    stage.delete("CloudAccount", "second").await;
+    stage.until_gone("CloudAccount", "second").await;
+    secret(&stage, ACCESS_KEY_ID, ACCESS_KEY_SECRET).await;
+    stage.apply(account("second", json!({}))).await;
+    stage.until_ready("CloudAccount", "second").await;
+    stage.delete("EncryptedDisk", "leaving").await;
+    for name in ["kept", "leaving"] {
+        let object = stage.until_reason("EncryptedDisk", name, "AccountMismatch").await;
+        assert!(message(&object, "Ready").contains(SECOND_ACCOUNT), "{object:#}");
+        assert_eq!(condition(&object, "Stalled").0, "True");
+    }
+    tokio::time::sleep(HOUR).await;
+    assert!(!stage.get("EncryptedDisk", "leaving").await.is_null(), "its disk would be nobody's");
+    assert_eq!(second_state(&stage).await["disks"], disks);
+    assert!(stage.owned("disks").await.is_empty(), "nothing was made in the other account");
+    // What is new lands where the credentials are now.
+    stage.apply(disk_of("new", Some("second"))).await;
+    stage.until_ready("EncryptedDisk", "new").await;
+    assert_eq!(stage.owned("disks").await.len(), 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_with_another_accounts_credentials_lets_nothing_go() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(disk_of("one", None)).await;
+    let object = stage.until_ready("EncryptedDisk", "one").await;
+    // As it was written before accounts were: it takes the account up at the next look.
+    let old = json!({"status": {"accountId": null}});
+    stage
+        .objects("EncryptedDisk")
+        .patch_status("one", &PatchParams::default(), &Patch::Merge(old))
+        .await
+        .expect("it is there");
+    let account = object["status"]["accountId"].clone();
+    assert!(account.is_string(), "{object:#}");
+    stage.until("EncryptedDisk", "one", HOUR, |object| object["status"]["accountId"] == account).await;
+    let own = async || {
+        let log = stage.control("log").await;
+        let asked = |entry: &&Value| entry["action"] == "GetCallerIdentity" && entry["account"] == account;
+        log.as_array().expect("a list").iter().filter(asked).count()
+    };
+    assert_eq!(own().await, 1, "once for each process");
+    process.kill().await;
+    let process = stage.start_as(SECOND_ACCESS_KEY_ID, SECOND_ACCESS_KEY_SECRET).await;
+    stage.delete("EncryptedDisk", "one").await;
+    let object = stage.until_reason("EncryptedDisk", "one", "AccountMismatch").await;
+    assert!(message(&object, "Ready").contains("operator's own credentials"), "{object:#}");
+    tokio::time::sleep(HOUR).await;
+    assert!(!stage.get("EncryptedDisk", "one").await.is_null());
+    assert!(!second_calls(&stage).await.iter().any(|call| call.contains("Disk")));
+    process.kill().await;
+    let process = stage.start().await;
+    stage.until_gone("EncryptedDisk", "one").await;
+    assert!(stage.owned("disks").await.is_empty());
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_use_an_account_is_not_told_what_is_the_matter_with_it() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    let team = json!({ "matchLabels": { "team": "payments" } });
+    stage.apply(account("second", json!({ "allowedNamespaces": team }))).await;
+    stage.until_ready("CloudAccount", "second").await;
+    tokio::time::sleep(HOUR).await;
+    stage.kube_faults(json!([{ "verb": "get", "resource": "secrets", "status": 500 }])).await;
+    stage.apply(disk_of("one", Some("second"))).await;
+    let told = |object: &Value| !condition(object, "Ready").1.is_empty();
+    let object = stage.until("EncryptedDisk", "one", HOUR, told).await;
+    assert_eq!(condition(&object, "Ready").1, "NamespaceNotAllowed", "{object:#}");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspended_account_hides_neither_a_deletion_nor_a_change_that_waits_for_it() {
+    let stage = Stage::new().await;
+    second_secret(&stage).await;
+    let process = stage.start().await;
+    stage.apply(account("second", json!({}))).await;
+    for name in ["leaving", "changed", "resting"] {
+        stage.apply(disk_of(name, Some("second"))).await;
+        stage.until_ready("EncryptedDisk", name).await;
+    }
+    stage.apply(account("second", json!({ "suspend": true }))).await;
+    stage.until_reason("CloudAccount", "second", "Suspended").await;
+    // Longer than a look at the account serves.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stage.delete("EncryptedDisk", "leaving").await;
+    let mut larger = disk_of("changed", Some("second"));
+    larger["spec"]["sizeGiB"] = json!(50);
+    stage.apply(larger).await;
+    for name in ["leaving", "changed"] {
+        let object = stage.until_reason("EncryptedDisk", name, "DependencyNotReady").await;
+        assert!(message(&object, "Ready").contains("spec.suspend"), "{object:#}");
+        assert_eq!(condition(&object, "Encrypted").0, "True", "what was seen stays: {object:#}");
+    }
+    assert_eq!(condition(&stage.get("EncryptedDisk", "resting").await, "Ready").0, "True");
+    stage.apply(account("second", json!({ "suspend": false }))).await;
+    stage.until_gone("EncryptedDisk", "leaving").await;
+    stage.until_ready("EncryptedDisk", "changed").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_crash_at_any_change_still_ends_in_one_role_with_its_policy() {
     for mode in [Mode::Before, Mode::AfterEffect, Mode::AfterAnswer] {
         for number in 1..=6 {

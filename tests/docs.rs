@@ -328,6 +328,7 @@ fn commands(text: &str) -> Vec<String> {
 
 /// The arguments of our own program in a command line, if it is one.
 fn own_arguments(line: &str) -> Option<Vec<String>> {
+    let line = line.split(" | ").next()?;
     let rest = match line.strip_prefix("cargo run ") {
         Some(rest) => rest.strip_prefix("-- ").or_else(|| rest.split_once(" -- ").map(|(_, rest)| rest))?,
         None => line.strip_prefix("ecskms ")?,

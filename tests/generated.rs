@@ -6,6 +6,8 @@
 
 #[path = "generated/admission.rs"]
 mod admission;
+#[path = "generated/calls.rs"]
+mod calls;
 #[path = "generated/files.rs"]
 mod files;
 #[path = "generated/permissions.rs"]

@@ -564,6 +564,137 @@ async fn one_malformed_object_is_told_so_and_stops_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_malformed_object_keeps_what_was_made_for_it_and_is_let_go_however_often_that_fails() {
+    let stage = Stage::new().await;
+    open_schema(&stage).await;
+    let process = stage.start().await;
+    stage.apply(disk("made")).await;
+    stage.until_ready("EncryptedDisk", "made").await;
+    stage.apply(with(disk("made"), "sizeGiB", json!("forty"))).await;
+    stage.delete("EncryptedDisk", "made").await;
+    let kept = |object: &Value| message(object, "Ready").contains("what was made for it");
+    let object = stage.until("EncryptedDisk", "made", Duration::from_secs(60), kept).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let later = stage.get("EncryptedDisk", "made").await;
+    assert_eq!(later["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"], "told once");
+    assert_eq!(stage.owned("disks").await.len(), 1, "{later:#}");
+    stage.apply(with(disk("made"), "sizeGiB", json!(40))).await;
+    stage.until_gone("EncryptedDisk", "made").await;
+    assert!(stage.owned("disks").await.is_empty(), "it went with its object");
+    // Nothing was made for this one, and nothing holds it; but the first tries to say so fail.
+    let mut bad = with(disk("bad"), "sizeGiB", json!("forty"));
+    bad["metadata"]["finalizers"] = json!(["ecskms.dev/finalizer"]);
+    stage.apply(bad).await;
+    stage.until_reason("EncryptedDisk", "bad", "InvalidSpec").await;
+    stage
+        .kube_faults(
+            json!([{"verb": "patch", "resource": "encrypteddisks.ecskms.dev", "times": 3, "status": 500}]),
+        )
+        .await;
+    stage.delete("EncryptedDisk", "bad").await;
+    stage.until_gone("EncryptedDisk", "bad").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_cloud_accepted_and_does_not_show_is_not_asked_for_again_and_again() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(disk("one")).await;
+    stage.until_ready("EncryptedDisk", "one").await;
+    let id = stage.get("EncryptedDisk", "one").await["status"]["diskId"].clone();
+    // Somebody's habit, a thousand times: every name that is set is another one a moment later.
+    let named = with(disk("one"), "diskName", json!("wanted"));
+    stage
+        .order("PUT", "faults", json!([{"action": "ModifyDiskAttribute", "status": 200, "code": "OK"}]))
+        .await;
+    stage.apply(named).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let log = stage.control("log").await;
+    let tries = log
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|entry| entry["action"] == "ModifyDiskAttribute")
+        .count();
+    assert!((3..40).contains(&tries), "{tries} tries in an hour");
+    assert!(id.is_string());
+    stage.order("DELETE", "faults", Value::Null).await;
+    stage
+        .until("EncryptedDisk", "one", Duration::from_secs(3600), |object| {
+            object["status"]["observedGeneration"] == 2
+        })
+        .await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_by_a_request_whose_answer_was_lost_is_waited_for() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let lost = json!({"action": "CopyImage", "nth": 1, "status": 500, "code": "InternalError"});
+    let taken =
+        json!({"action": "CopyImage", "nth": 2, "status": 400, "code": "InvalidImageName.Duplicated"});
+    stage.order("PUT", "faults", json!([lost, taken])).await;
+    stage.apply(image("one")).await;
+    let begun = tokio::time::Instant::now();
+    while condition(&stage.get("EncryptedImage", "one").await, "Ready").0 != "True" {
+        let object = stage.get("EncryptedImage", "one").await;
+        assert_ne!(condition(&object, "Ready").1, "RequestRefused", "{object:#}");
+        assert!(begun.elapsed() < Duration::from_secs(7200), "{object:#}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(stage.owned("images").await.len(), 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_disk_under_a_regions_service_key_is_never_called_one_of_another_key() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let mut first = with(disk("first"), "key", json!({"service": true}));
+    (first["spec"]["region"], first["spec"]["zoneId"]) = (json!("cn-shanghai"), json!("cn-shanghai-b"));
+    stage.apply(first).await;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let object = stage.get("EncryptedDisk", "first").await;
+        assert_ne!(condition(&object, "Ready").1, "KeyMismatch", "{object:#}");
+    }
+    let object = stage
+        .until("EncryptedDisk", "first", Duration::from_secs(1), |object| {
+            condition(object, "Ready").0 == "True"
+        })
+        .await;
+    assert!(!object["status"]["keyId"].as_str().expect("an id").starts_with("alias/"), "{object:#}");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_does_not_trust_ecs_is_no_use_and_called_so() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let trust = json!({"Version": "1", "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": ["oss.aliyuncs.com"]}}]});
+    let role = |fields: Value| json!({"do": "set", "kind": "role", "id": "AliyunECSDiskEncryptDefaultRole", "fields": fields});
+    let before = stage.control("state").await["roles"]["AliyunECSDiskEncryptDefaultRole"]["trust"].clone();
+    stage.order("POST", "resources", role(json!({"trust": trust.to_string()}))).await;
+    stage.apply(disk("one")).await;
+    let object = stage.until_reason("EncryptedDisk", "one", "EcsRoleForeign").await;
+    assert!(message(&object, "Ready").contains("trust policy"), "{object:#}");
+    assert_eq!(calls(&stage, "ecs:CreateDisk").await, 0);
+    stage.order("POST", "resources", role(json!({"trust": before}))).await;
+    stage.until_ready("EncryptedDisk", "one").await;
+    // What ECS says of it in the moment between the look and the call.
+    let refused = json!([{"action": "CreateDisk", "status": 403, "code": "InvalidParameter.KMSKeyId.KMSUnauthorized", "times": 2}]);
+    stage.order("PUT", "faults", refused).await;
+    stage.apply(disk("two")).await;
+    let object = stage.until_reason("EncryptedDisk", "two", "EcsRoleMissing").await;
+    assert!(message(&object, "Ready").contains("AliyunECSDiskEncryptRolePolicy"), "{object:#}");
+    stage.until_ready("EncryptedDisk", "two").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn values_that_went_around_the_schema_are_refused_in_words() {
     let stage = Stage::new().await;
     open_schema(&stage).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{DB, cloud_key, instance, phase, revocation, revoke, with};
+use revocation::{DB, cloud_key, instance, phase, revocation, revoke, set_desired, with};
 use stage::{KEY, Stage, condition, message};
 
 /// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
@@ -139,6 +139,55 @@ async fn a_cluster_does_not_revoke_the_key_of_its_own_nodes_unless_that_is_allow
 fn wide(name: &str, desired: &str) -> Value {
     let fields = json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}, "desiredState": desired});
     revocation(name, fields)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_process_knows_its_nodes_before_it_cuts() {
+    let stage = Stage::new().await;
+    node(&stage, DB).await;
+    stage.order("PUT", "faults", json!([{"action": "DescribeDisks", "delayMs": 3_000}])).await;
+    // Ordered while nobody was there.
+    stage.apply(revocation("own", json!({}))).await;
+    let process = stage.start().await;
+    stage.until_reason("KeyRevocation", "own", "SelfLockout").await;
+    process.kill().await;
+    // And held by a process that is gone; the next one may not even list its nodes.
+    // And KMS does not answer at first, so that Ready says something else meanwhile.
+    let denied = json!({"action": "DescribeDisks", "status": 403, "code": "Forbidden.RAM"});
+    let broken =
+        json!({"action": "DescribeKey", "status": 503, "code": "ServiceUnavailableTemporary", "times": 5});
+    stage.order("PUT", "faults", json!([denied, broken])).await;
+    let process = stage.start().await;
+    stage.until_reason("KeyRevocation", "own", "CloudUnavailable").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let object = stage.get("KeyRevocation", "own").await;
+    assert_eq!(
+        (condition(&object, "Ready").1.as_str(), condition(&object, "SelfLockout").0.as_str()),
+        ("SelfLockout", "True")
+    );
+    assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_just_joined_is_guarded_by_the_plan_that_names_it_and_soon_without_one() {
+    for planned in [true, false] {
+        let stage = Stage::new().await;
+        let process = stage.start().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        node(&stage, DB).await;
+        if planned {
+            stage.apply(with(revocation("new", json!({})), "desiredState", json!("Planned"))).await;
+            stage.until_reason("KeyRevocation", "new", "Planned").await;
+            set_desired(&stage, "new", "Revoked").await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            stage.apply(revocation("new", json!({}))).await;
+        }
+        stage.until_reason("KeyRevocation", "new", "SelfLockout").await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
+        process.kill().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

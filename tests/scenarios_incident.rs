@@ -148,6 +148,73 @@ async fn a_declared_cut_whose_key_may_not_be_read_is_written_down_and_given_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read() {
+    for approvals in [0, 1] {
+        let stage = Stage::new().await;
+        let denied = json!({"action": "DescribeKey", "status": 403, "code": "Forbidden.RAM"});
+        let throttled =
+            json!({"action": "DisableKey", "status": 429, "code": "Rejected.Throttling", "times": 3});
+        stage.order("PUT", "faults", json!([denied, throttled])).await;
+        let process = stage.start().await;
+        let fields = json!({"restoreTo": "Enabled", "approvalsRequired": approvals});
+        stage.apply(revocation("one", fields)).await;
+        if approvals > 0 {
+            stage.until_reason("KeyRevocation", "one", "ApprovalMissing").await;
+            let approval =
+                json!({"spec": {"approvals": [{"approver": "bob", "time": "2026-01-01T00:00:00Z"}]}});
+            let api = stage.objects("KeyRevocation");
+            api.patch("one", &Default::default(), &kube::api::Patch::Merge(approval))
+                .await
+                .expect("accepted");
+        }
+        let told = |object: &Value| {
+            object["status"]["priorState"].is_object() && condition(object, "Ready").0 == "False"
+        };
+        let object = stage.until("KeyRevocation", "one", Duration::from_secs(30), told).await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+        assert_eq!(calls(&stage, "kms:DisableKey").await, 4, "and not once more than it takes");
+        assert!(message(&object, "Ready").contains("kms:DescribeKey"), "{}", message(&object, "Ready"));
+        verified(&object);
+        process.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_cut_that_was_throttled_waits_for_no_status_either() {
+    let stage = Stage::new().await;
+    let throttled =
+        json!([{"action": "DisableKey", "status": 429, "code": "Rejected.Throttling", "times": 3}]);
+    stage.order("PUT", "faults", throttled).await;
+    stage
+        .kube_faults(
+            json!([{"resource": "keyrevocations.ecskms.dev", "subresource": "status", "status": 500}]),
+        )
+        .await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    stage.kube_faults(json!([])).await;
+    verified(&revoke(&stage, "one").await);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_end_of_the_role_is_recorded_though_the_key_is_not_there() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let role = json!({"method": "DetachEcsRole", "restoreTo": "Enabled", "keyId": "key-of-another-region",
+        "safety": {"acknowledgeAccountWide": true}});
+    stage.apply(revocation("role", role)).await;
+    let object = revoke(&stage, "role").await;
+    assert_eq!(object["status"]["priorState"]["keyState"], "Attached");
+    set_desired(&stage, "role", "Restored").await;
+    stage.until_reason("KeyRevocation", "role", "Restored").await;
+    assert_eq!(calls(&stage, "ram:AttachPolicyToRole").await, 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recorded_cut_whose_key_may_not_be_read_says_which_right_is_missing() {
     let stage = Stage::new().await;
     deny(&stage, &["DescribeKey"]).await;
@@ -252,5 +319,87 @@ async fn the_watch_of_revocations_ends_often_and_is_resumed_without_a_list() {
     // What is written after it was resumed is noticed all the same.
     stage.apply(revocation("later", json!({}))).await;
     revoke(&stage, "later").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_somebody_changed_is_told_by_an_event() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    let object = revoke(&stage, "one").await;
+    let mut journal = object["status"]["journal"].clone();
+    journal[0]["result"] = json!("Disabled");
+    let patch = kube::api::Patch::Merge(json!({"status": {"journal": journal}}));
+    let api = stage.objects("KeyRevocation");
+    api.patch_status("one", &Default::default(), &patch).await.expect("accepted");
+    let broken = |object: &Value| condition(object, "JournalBroken").0 == "True";
+    stage.until("KeyRevocation", "one", Duration::from_secs(300), broken).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = kube::Api::all(stage.client.clone());
+    let events = events.list(&Default::default()).await.expect("a list");
+    let told =
+        |event: &&k8s_openapi::api::events::v1::Event| event.reason.as_deref() == Some("JournalBroken");
+    assert_eq!(events.items.iter().filter(told).count(), 1, "once: {events:#?}");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_time_that_a_revocation_is_taken_back_is_an_event() {
+    let stage = Stage::new().await;
+    let replicas = [stage.start_standby().await, stage.start_standby().await];
+    stage.apply(revocation("one", json!({}))).await;
+    revoke(&stage, "one").await;
+    for reverts in 1..=2 {
+        set_key(&stage, "Enabled").await;
+        let again = |object: &Value| {
+            object["status"]["reverts"] == reverts && ["Revoked", "Contained"].contains(&phase(object))
+        };
+        stage.until("KeyRevocation", "one", Duration::from_secs(120), again).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = kube::Api::all(stage.client.clone());
+    let events = events.list(&Default::default()).await.expect("a list").items;
+    // The same again within minutes is a series of one Event.
+    let times: i32 = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("RevocationReverted"))
+        .map(|event| event.series.as_ref().map_or(1, |series| series.count))
+        .sum();
+    assert_eq!(times, 2, "{events:#?}");
+    for replica in replicas {
+        replica.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declared_order_that_is_refused_outright_becomes_no_record() {
+    let stage = Stage::new().await;
+    deny(&stage, &["DescribeKey", "DisableKey"]).await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"restoreTo": "Enabled"}))).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let object = stage.get("KeyRevocation", "one").await;
+    assert_eq!(
+        (&object["status"]["priorState"], condition(&object, "Ready").0.as_str()),
+        (&Value::Null, "False")
+    );
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_of_the_api_server_an_order_is_seen_within_seconds() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let refused = |verb: &str| json!({"verb": verb, "resource": "keyrevocations.ecskms.dev", "status": 503});
+    stage.kube_faults(json!([refused("watch"), refused("list")])).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    stage.kube_faults(json!([])).await;
+    let begun = tokio::time::Instant::now();
+    stage.apply(revocation("one", json!({}))).await;
+    while cloud_key(&stage, KEY).await != "Disabled" {
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     process.kill().await;
 }

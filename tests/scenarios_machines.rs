@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 mod revocation;
 mod stage;
 use revocation::{
-    CUT_LIMIT, DB, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired, set_key,
-    verified,
+    CUT_LIMIT, DB, action_order, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired,
+    set_key, verified,
 };
 use stage::{KEY, Stage, condition, disk};
 
@@ -116,6 +116,27 @@ async fn a_machine_that_does_not_start_for_hours_leaves_the_journal_alone_and_st
     let object = stage.get("KeyRevocation", "one").await;
     assert_eq!(condition(&object, "Ready").1, "InstancesNotStarted", "{object:#}");
     assert!((20..=100).contains(&asked), "{asked} calls in two hours");
+    assert_eq!(
+        (phase(&object), condition(&object, "Restored").0.as_str()),
+        ("Restored", "True"),
+        "the key is back"
+    );
+    assert!(
+        object["status"]["timings"]["closedAt"].is_string(),
+        "what becomes of the key is its owner's business"
+    );
+    // The next emergency: somebody disables the key while the machine still waits for its money.
+    set_key(&stage, "Disabled").await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(cloud_key(&stage, KEY).await, "Disabled", "nobody fights it");
+    // And a revocation of it goes back to what its owner made of it, not to what an earlier incident had recorded.
+    stage.apply(revocation("two", json!({}))).await;
+    let two = revoke(&stage, "two").await;
+    let prior = &two["status"]["priorState"];
+    assert_eq!((&prior["keyState"], &prior["inheritedFrom"]), (&json!("Disabled"), &Value::Null));
+    set_desired(&stage, "two", "Restored").await;
+    stage.until_reason("KeyRevocation", "two", "Restored").await;
+    set_key(&stage, "Enabled").await;
     let journal = entries(&object, "journal");
     assert_eq!(journal[0]["action"], "RecordPriorState", "the incident is still there: {journal:#?}");
     assert!(results(&object, "StartInstances").len() <= 2, "{journal:#?}");
@@ -126,6 +147,32 @@ async fn a_machine_that_does_not_start_for_hours_leaves_the_journal_alone_and_st
     verified(&object);
     for replica in replicas {
         replica.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_record_of_the_key_ends_also_where_machines_may_be_neither_listed_nor_started() {
+    for action in ["StartInstances", "DescribeInstances"] {
+        let stage = Stage::new().await;
+        let process = stage.start().await;
+        stage.apply(revocation("one", json!({"runningInstances": "Stop"}))).await;
+        stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Contained").await;
+        let denied = json!([{"action": action, "status": 403, "code": "Forbidden.RAM"}]);
+        stage.order("PUT", "faults", denied).await;
+        set_desired(&stage, "one", "Restored").await;
+        let object = stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Restored").await;
+        assert_eq!(object["status"]["stops"]["started"], Value::Null, "{action}");
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_ne!(condition(&stage.get("KeyRevocation", "one").await, "Ready").0, "True", "{action}");
+        set_key(&stage, "Disabled").await;
+        tokio::time::sleep(HOUR).await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Disabled", "{action}: nobody fights it");
+        set_key(&stage, "Enabled").await;
+        stage.order("DELETE", "faults", Value::Null).await;
+        stage.until_reason("KeyRevocation", "one", "Restored").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(instance(&stage, DB).await, "Running", "{action}");
+        process.kill().await;
     }
 }
 
@@ -191,6 +238,21 @@ async fn evidence_that_takes_its_time_does_not_keep_the_cut_from_coming() {
     assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", begun.elapsed());
     assert_eq!(evidence(&object).expect("a check").0, "Fail", "{:#}", object["status"]["evidence"]);
     assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_are_asked_to_stop_also_where_the_evidence_outlasts_the_deadline() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    stage.order("PUT", "faults", json!([{"action": "CreateSnapshot", "delayMs": 9_000}])).await;
+    let fields = json!({"evidenceSnapshots": true, "runningInstances": "Stop"});
+    stage.apply(revocation("one", fields)).await;
+    let object = stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Contained").await;
+    let actions = action_order(&stage, &["CreateSnapshot", "StopInstances", "DisableKey"]).await;
+    assert_eq!(actions, ["CreateSnapshot", "CreateSnapshot", "StopInstances", "DisableKey"]);
+    assert_eq!(results(&object, "StopInstances"), ["Accepted"]);
+    assert_eq!(instance(&stage, DB).await, "Stopped");
     process.kill().await;
 }
 

@@ -434,6 +434,55 @@ async fn a_drill_restores_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_deleted_before_the_revocations_were_listed_once() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    for object in [disk("data"), stage::image("image"), stage::instance("web")] {
+        stage.apply(object).await;
+    }
+    let all = [("EncryptedDisk", "data"), ("EncryptedImage", "image"), ("EncryptedInstance", "web")];
+    for (kind, name) in all {
+        stage.until_ready(kind, name).await;
+    }
+    stage.apply(revocation("one", json!({}))).await;
+    revoke(&stage, "one").await;
+    process.kill().await;
+    // A new process, whose watch of revocations fails, while everything under the key is being deleted.
+    stage
+        .kube_faults(json!([{"resource": "keyrevocations.ecskms.dev", "verb": "watch", "status": 500},
+        {"resource": "keyrevocations.ecskms.dev", "verb": "list", "status": 500}]))
+        .await;
+    for (kind, name) in all {
+        stage.delete(kind, name).await;
+    }
+    let process = stage.start().await;
+    tokio::time::sleep(HOUR).await;
+    for action in ["ecs:DeleteDisk", "ecs:DeleteImage", "ecs:StopInstance", "ecs:DeleteInstance"] {
+        assert_eq!(calls(&stage, action).await, 0, "{action}: it may be evidence");
+    }
+    stage.kube_faults(json!([])).await;
+    for (kind, name) in all {
+        stage.until_reason(kind, name, "KeyRevoked").await;
+    }
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_revocations_cannot_exist_nobody_waits_for_them() {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    let stage = Stage::new().await;
+    let crds: kube::Api<CustomResourceDefinition> = kube::Api::all(stage.client.clone());
+    crds.delete("keyrevocations.ecskms.dev", &Default::default()).await.expect("it is there");
+    let process = stage.start().await;
+    stage.apply(disk("data")).await;
+    let ready = |object: &Value| condition(object, "Ready").0 == "True";
+    stage.until("EncryptedDisk", "data", Duration::from_secs(60), ready).await;
+    stage.delete("EncryptedDisk", "data").await;
+    stage.until_gone("EncryptedDisk", "data").await;
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_lead_revokes_all_the_same() {
     let stage = Stage::new().await;
     let replicas = [stage.start_standby().await, stage.start_standby().await, stage.start_standby().await];

@@ -36,16 +36,22 @@ local function told(name)
   return reason .. ": " .. message
 end
 
-if holds("Stalled") then
-  return answer("Degraded", told("Stalled"))
+-- Somebody else wrote into status: what it says of a revocation is no proof any more.
+if holds("JournalBroken") then
+  return answer("Degraded", told("JournalBroken"))
 end
--- A revoked key was given back out of band. It was taken again, but somebody must find out who did it.
-if holds("RevocationReverted") then
+-- A revoked key was given back out of band. It was taken again, but somebody must find out who did it. Once the key is
+-- given back on demand, nothing is left to do.
+if holds("RevocationReverted") and not holds("Restored") then
   return answer("Degraded", told("RevocationReverted"))
 end
--- The operator does nothing until people have approved.
-if conditions.Approved ~= nil and conditions.Approved.status == "False" and not holds("Ready") then
-  return answer("Suspended", told("Approved"))
+-- Standstills that somebody asked for: people approve, detach the source disk, set spec.cutover, or end the suspension.
+local wanted = { ApprovalMissing = true, CutoverPending = true, Suspended = true }
+if conditions.Ready ~= nil and not holds("Ready") and wanted[conditions.Ready.reason] then
+  return answer("Suspended", told("Ready"))
+end
+if holds("Stalled") then
+  return answer("Degraded", told("Stalled"))
 end
 if holds("Reconciling") then
   return answer("Progressing", told("Reconciling"))
@@ -55,8 +61,5 @@ if conditions.Ready == nil then
 end
 if holds("Ready") then
   return answer("Healthy", told("Ready"))
-end
-if conditions.Ready.reason == "Suspended" then
-  return answer("Suspended", told("Ready"))
 end
 return answer("Progressing", told("Ready"))

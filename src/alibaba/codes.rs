@@ -132,6 +132,8 @@ const CONFLICT: &[&str] = &[
     "InvalidOperation.UnfinishedEncryptedSnapshotCopy",
     "DisksDetachingOnEcsExceeded",
     "DiskCreatingSnapshot",
+    // Of the family of quotas by its name, but it ends with the snapshots that are being made.
+    "QuotaExceed.ConcurrentSnapshotQuota",
     "DiskStillAttached",
     "InvalidDisk.InUse",
     "ImageUsingByInstance",

@@ -12,6 +12,7 @@ use super::endpoint::check_region;
 use super::error::{Error, local};
 use super::facts::{Disk, Image, Snapshot};
 use super::gateway::Cloud;
+use super::kms::SERVICE_KEY;
 use super::reply::Fields;
 use super::request::{self, Parameters, Service, check_id, parameters, put_tags};
 
@@ -19,6 +20,8 @@ use super::request::{self, Parameters, Service, check_id, parameters, put_tags};
 const EVERY_IMAGE_STATUS: &str = "Creating,Waiting,Available,UnAvailable,CreateFailed,Deprecated";
 /// Images per page; the limit of DescribeImages.
 const IMAGES_PER_PAGE: u32 = 100;
+/// How often a list of images is read anew because it changed meanwhile.
+const READINGS_MAX: u32 = 3;
 /// Disks per page of a list; the limit of DescribeDisks.
 const DISKS_PER_PAGE: &str = "500";
 /// Snapshots per page; the limit of DescribeSnapshots.
@@ -126,7 +129,8 @@ impl Cloud {
         self.change(region, "DeleteDisk", "DiskId", disk_id).await
     }
 
-    /// Grows a disk. The token derives from disk and size, so that a repeated call is the same call.
+    /// Grows a disk. Without a token: to grow to the same size twice is refused at worst, while the cloud would answer a refusal
+    /// again for a day to whoever repeats its token.
     ///
     /// `online` lets a disk in use grow without a restart of its instance.
     pub async fn resize_disk(
@@ -139,15 +143,9 @@ impl Cloud {
         const ACTION: &str = "ResizeDisk";
         check_id(Service::Ecs, ACTION, "DiskId", disk_id)?;
         let size = size_gib.to_string();
-        let token = format!("ecskms-resize-{disk_id}-{size}");
         let kind = if online { "online" } else { "offline" };
-        let parameters = parameters([
-            ("RegionId", region),
-            ("DiskId", disk_id),
-            ("NewSize", &size),
-            ("Type", kind),
-            ("ClientToken", &token),
-        ]);
+        let parameters =
+            parameters([("RegionId", region), ("DiskId", disk_id), ("NewSize", &size), ("Type", kind)]);
         self.call(Service::Ecs, region, ACTION, parameters).await.map(drop)
     }
 
@@ -219,10 +217,23 @@ impl Cloud {
         self.walk(region, "DescribeSnapshots", filter, "Snapshots", "Snapshot", Snapshot::read).await
     }
 
-    /// Every page of DescribeImages, which counts pages and has no tokens.
+    /// Every page of DescribeImages, which counts pages and has no tokens: read anew if the list changed between two of them,
+    /// because one that moves up by a place is then on no page.
     pub(super) async fn images(&self, region: &str, filter: Parameters) -> Result<Vec<Image>, Error> {
+        for _ in 0..READINGS_MAX {
+            if let Some(images) = self.images_once(region, &filter).await? {
+                return Ok(images);
+            }
+        }
+        let text = "the list of images changes faster than it can be read; it is read again";
+        Err(Error::local(Service::Ecs, "DescribeImages", local::REPLY_NOT_UNDERSTOOD, text))
+    }
+
+    /// Every page of DescribeImages; none if the list was another one from one page to the next.
+    async fn images_once(&self, region: &str, filter: &Parameters) -> Result<Option<Vec<Image>>, Error> {
         const ACTION: &str = "DescribeImages";
-        let mut images = Vec::new();
+        let mut images: Vec<Image> = Vec::new();
+        let mut first_total = None;
         for page in 1..=PAGES_MAX {
             let mut query = filter.clone();
             query.extend(parameters([
@@ -240,12 +251,21 @@ impl Cloud {
             }
             // The size that the cloud says it used: it may clamp what was asked for.
             let size = fields.number("PageSize").unwrap_or(IMAGES_PER_PAGE).max(1) as usize;
-            let complete = match fields.number("TotalCount") {
+            let total = fields.number("TotalCount");
+            if *first_total.get_or_insert(total) != total {
+                return Ok(None);
+            }
+            let complete = match total {
                 Some(total) => images.len() >= total as usize,
                 None => length < size,
             };
-            if complete || length == 0 {
-                return Ok(unique(images, |image: &Image| image.id.clone()));
+            if complete {
+                let (read, images) = (images.len(), unique(images, |image| image.id.clone()));
+                // One that two pages show has taken the place of another that none shows.
+                return Ok((page == 1 || images.len() == read).then_some(images));
+            }
+            if length == 0 {
+                return Err(fields.defect("a page is empty although the list is not complete"));
             }
         }
         Err(too_many_pages(ACTION, PAGES_MAX))
@@ -311,6 +331,8 @@ impl Cloud {
             ));
         }
         let reply = self.call(Service::Ecs, region, action, parameters.clone()).await?;
+        // The service key comes into being with its first use.
+        self.keys().forget_if(&(region.to_owned(), SERVICE_KEY.to_owned()), Option::is_none);
         let id = Fields::new(&reply.value, Service::Ecs, action).required(id_field)?;
         check_id(Service::Ecs, action, id_field, &id)
             .map_err(|_| Fields::new(&reply.value, Service::Ecs, action).defect("the new id is not an id"))?;

@@ -150,6 +150,11 @@ fn parse_override(text: &str) -> Result<Url, Error> {
     }
 }
 
+/// True for the address of something on this machine, such as a simulated cloud.
+pub fn is_on_this_machine(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| is_loopback(&url))
+}
+
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -93,6 +93,7 @@ struct Shared {
     disk_lookups: Sweep<Disk>,
     keys: Memory<(String, String), Option<Key>>,
     role: Memory<(), EcsRole>,
+    account: Memory<(), String>,
     counters: Arc<Mutex<Counters>>,
 }
 
@@ -146,6 +147,7 @@ impl Cloud {
             disk_lookups: Sweep::new(),
             keys: Memory::new(),
             role: Memory::new(),
+            account: Memory::lasting(),
             counters,
         };
         Ok(Cloud { shared: Arc::new(shared), ahead: false })
@@ -235,6 +237,11 @@ impl Cloud {
     /// Facts about the role through which ECS uses keys.
     pub(crate) fn role(&self) -> &Memory<(), EcsRole> {
         &self.shared.role
+    }
+
+    /// Whose credentials these are.
+    pub(crate) fn account(&self) -> &Memory<(), String> {
+        &self.shared.account
     }
 
     /// One item by id, read together with what others ask for at the same time.

@@ -86,6 +86,8 @@ impl Pacer {
     pub(crate) const PER_SECOND: u32 = 10;
     /// The longest queue; a caller that would wait longer is refused at once.
     pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
+    /// How far those who did not wait can put off those who do.
+    const DEBT_MAX: Duration = Duration::from_secs(5);
     /// Regions that are paced; beyond them the idle ones are forgotten.
     const REGIONS_MAX: usize = 64;
 
@@ -94,7 +96,9 @@ impl Pacer {
         let mut next = locked(&self.next);
         Self::forget_idle(&mut next, now);
         let even = next.get(region).copied().unwrap_or(now).max(now);
-        next.insert(region.to_owned(), even + SECOND / Self::PER_SECOND);
+        // The debt is bounded, so that nobody is refused for it.
+        let later = (even + SECOND / Self::PER_SECOND).min(now + Self::DEBT_MAX);
+        next.insert(region.to_owned(), later.max(even));
     }
 
     fn forget_idle(next: &mut HashMap<String, Instant>, now: Instant) {

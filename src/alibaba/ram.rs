@@ -141,9 +141,10 @@ fn trusts_ecs(document: &str) -> bool {
         }
         _ => false,
     };
+    let allows = |action: &Value| ["sts:AssumeRole", "sts:*", "*"].iter().any(|word| holds(action, word));
     document["Statement"].as_array().into_iter().flatten().any(|statement| {
         statement["Effect"] == "Allow"
-            && holds(&statement["Action"], "sts:AssumeRole")
+            && allows(&statement["Action"])
             && holds(&statement["Principal"]["Service"], ECS_SERVICE)
     })
 }

@@ -32,11 +32,18 @@ impl Cloud {
         const ACTION: &str = "GetCallerIdentity";
         let reply = self.call(Service::Sts, self.sts_region(), ACTION, Parameters::new()).await?;
         let fields = Fields::new(&reply.value, Service::Sts, ACTION);
-        Ok(Identity {
+        let identity = Identity {
             account_id: fields.required("AccountId")?,
             arn: fields.text("Arn").unwrap_or_default(),
             identity_type: fields.text("IdentityType").unwrap_or_default(),
-        })
+        };
+        self.account().remember((), identity.account_id.clone());
+        Ok(identity)
+    }
+
+    /// The id of the account that the credentials belong to: asked once for each `Cloud`, by whoever asks first.
+    pub async fn account_id(&self) -> Result<String, Error> {
+        self.account().get((), async { Ok(self.caller_identity().await?.account_id) }).await
     }
 
     /// Exchanges a token of the cluster for credentials. Unsigned: the token is the proof.

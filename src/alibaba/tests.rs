@@ -85,6 +85,38 @@ async fn an_image_is_looked_for_in_every_state_and_only_by_its_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_of_images_that_changes_while_it_is_read_is_read_anew_and_a_short_one_is_no_list() {
+    // What the pages show, reading by reading, and how many images there are said to be.
+    let list = |pages: Vec<(Vec<&'static str>, u32)>| {
+        let turn = std::sync::atomic::AtomicUsize::new(0);
+        move |_: &str, _: &Parameters| {
+            let at = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst).min(pages.len() - 1);
+            let (ids, total) = &pages[at];
+            let images: Vec<Value> = ids.iter().map(|id| image(id, "n")).collect();
+            (200, json!({"TotalCount": total, "PageSize": 2, "Images": {"Image": images}}))
+        }
+    };
+    let cases = [
+        // One goes between the pages, and another moves up from the second page to the first.
+        (vec![(vec!["m-1", "m-2"], 3), (vec![], 2), (vec!["m-2", "m-3"], 2)], Ok(vec!["m-2", "m-3"])),
+        // One comes and one goes.
+        (
+            vec![(vec!["m-1", "m-2"], 3), (vec!["m-2"], 3), (vec!["m-0", "m-1"], 3), (vec!["m-2"], 3)],
+            Ok(vec!["m-0", "m-1", "m-2"]),
+        ),
+        (vec![(vec!["m-1", "m-2"], 3), (vec![], 3)], Err(())),
+        (vec![(vec![], 1)], Err(())),
+        (vec![(vec![], 0)], Ok(vec![])),
+    ];
+    for (pages, expected) in cases {
+        let script = Script::new(list(pages));
+        let found = script.cloud.images_by_name(REGION, "n").await;
+        let ids = found.as_ref().map(|found| found.iter().map(|image| image.id.as_str()).collect());
+        assert_eq!(ids.map_err(|error| assert!(!error.definite(), "{error}")), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_of_images_is_read_to_its_end_even_if_the_page_is_clamped() {
     let script = Script::new(|_, asked| {
         let page: usize = asked["PageNumber"].parse().expect("a number");

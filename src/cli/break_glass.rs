@@ -3,6 +3,7 @@
 //! The very loop, decisions, order and journal of the operator run on one KeyRevocation that lives in a file ([`record`]) instead
 //! of a cluster. So the same command takes up what was interrupted, and a restoration gives back exactly what was recorded.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -72,7 +73,9 @@ impl Means {
     }
 
     fn form(&self) -> tell::Form {
-        self.output.unwrap_or(if output::is_terminal() { tell::Form::Text } else { tell::Form::Json })
+        // Whatever NO_COLOR says: it is about colours, and nobody reads JSON at a terminal.
+        let at_terminal = std::io::stdout().is_terminal();
+        self.output.unwrap_or(if at_terminal { tell::Form::Text } else { tell::Form::Json })
     }
 
     fn cloud(&self) -> Result<Cloud, ExitCode> {
@@ -185,7 +188,7 @@ fn may_have_acted(object: &KeyRevocation) -> bool {
 
 /// Asks for the key's id, typed by hand.
 fn confirm(yes: bool, what: &str, key_id: &str) -> Result<(), ExitCode> {
-    use std::io::{BufRead, IsTerminal};
+    use std::io::BufRead;
     if yes {
         return Ok(());
     }

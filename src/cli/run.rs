@@ -19,6 +19,10 @@ pub struct Args {
     /// Sends every product's calls to this address, for example a simulated cloud at http://127.0.0.1:8000.
     #[arg(long, env = "ECSKMS_CLOUD_ENDPOINT", value_name = "URL")]
     cloud_endpoint: Option<String>,
+    /// Allows a --cloud-endpoint on this machine for a cluster that is elsewhere. A simulated cloud knows none of that cluster's
+    /// resources, so that all its objects would be told that theirs are gone.
+    #[arg(long, env = "ECSKMS_ALLOW_LOOPBACK_CLOUD")]
+    allow_loopback_cloud: bool,
     /// Region whose STS is asked who the operator is, for example cn-hangzhou; objects name their own regions.
     #[arg(long, env = "ECSKMS_REGION", value_name = "REGION")]
     region: Option<String>,
@@ -73,6 +77,9 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     })?;
     // One layer retries, the reconciler; the client's own would repeat creations for minutes inside one call.
     config.default_retry = false;
+    if !args.allow_loopback_cloud {
+        refuse_to_mix(args.cloud_endpoint.as_deref(), &config.cluster_url.to_string())?;
+    }
     let emergency_kube = config.clone();
     let kube = client::connect(config).map_err(|error| {
         output::fail("the Kubernetes client cannot be set up", &error, "Check the kubeconfig.")
@@ -116,6 +123,18 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     Ok(operator.run(stopped).await)
 }
 
+/// A simulated cloud and a real cluster: the operator would write into every object there that its resource is gone.
+fn refuse_to_mix(cloud: Option<&str>, cluster: &str) -> Result<(), ExitCode> {
+    let Some(cloud) = cloud.filter(|cloud| alibaba::is_on_this_machine(cloud)) else { return Ok(()) };
+    if alibaba::is_on_this_machine(cluster) {
+        return Ok(());
+    }
+    let why = format!("{cloud} is on this machine, and the cluster at {cluster} is not");
+    let next = "Its objects would be told that their resources are gone. Set KUBECONFIG to the embedded API server, leave \
+                --cloud-endpoint out, or give --allow-loopback-cloud if this is a way to the real cloud.";
+    Err(output::fail("a simulated cloud for a real cluster", &why, next))
+}
+
 /// Says early what is wrong with the credentials. Objects show the same; the operator goes on, because it may be mended.
 async fn who_am_i(cloud: Cloud) {
     match cloud.caller_identity().await {
@@ -130,4 +149,24 @@ async fn who_am_i(cloud: Cloud) {
 fn own_name() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "ecskms".to_owned());
     format!("{host}-{:08x}", rand::random::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refuse_to_mix;
+
+    #[test]
+    fn a_cloud_on_this_machine_is_for_a_cluster_on_this_machine() {
+        let real = "https://10.0.0.1:6443/";
+        for cloud in
+            ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", "http://127.1:8000"]
+        {
+            assert!(refuse_to_mix(Some(cloud), real).is_err(), "{cloud}");
+            for cluster in ["http://127.0.0.1:8001/", "https://localhost:6443/", "https://[::1]:6443/"] {
+                assert!(refuse_to_mix(Some(cloud), cluster).is_ok(), "{cloud} {cluster}");
+            }
+        }
+        assert!(refuse_to_mix(None, real).is_ok());
+        assert!(refuse_to_mix(Some("https://ecs.internal.example"), real).is_ok());
+    }
 }

@@ -1,6 +1,7 @@
 //! `ecskms sim`: the simulated Alibaba Cloud alone, for any client that can be pointed at an address.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::output;
@@ -20,6 +21,9 @@ pub struct Args {
     /// Seed of everything that is drawn by lot.
     #[arg(long, env = "ECSKMS_SIM_SEED", default_value_t = 1, value_name = "NUMBER")]
     seed: u64,
+    /// Keeps the cloud in this directory; without it, in memory.
+    #[arg(long, env = "ECSKMS_SIM_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Lists what the simulator assumes about the real cloud, and ends.
     #[arg(long)]
     assumptions: bool,
@@ -36,12 +40,16 @@ pub async fn run(args: Args) -> ExitCode {
     if !(args.time_scale.is_finite() && args.time_scale > 0.0) {
         return output::fail("--time-scale", &"must be a positive number", "Leave it out for real time.");
     }
+    let options =
+        sim::cloud::Options { time_scale: args.time_scale, start_account: !args.empty, seed: args.seed };
     let listener = match output::listen(args.listen, "--listen").await {
         Ok(listener) => listener,
         Err(code) => return code,
     };
-    let options =
-        sim::cloud::Options { time_scale: args.time_scale, start_account: !args.empty, seed: args.seed };
+    let cloud = match cloud(options, args.data.as_deref()) {
+        Ok(cloud) => cloud,
+        Err(code) => return code,
+    };
     output::say(format_args!(
         "Simulated Alibaba Cloud on http://{}",
         listener.local_addr().unwrap_or(args.listen)
@@ -54,8 +62,16 @@ pub async fn run(args: Args) -> ExitCode {
         sim::cloud::SECOND_ACCESS_KEY_SECRET
     ));
     output::say("  GET /_sim/state, /_sim/log, /_sim/counters; PUT /_sim/faults, /_sim/clock");
-    match sim::cloud::Cloud::new(options).serve(listener, output::stop_signal()).await {
+    match cloud.serve(listener, output::stop_signal()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail("the simulated cloud ended", &error, "Start it again."),
     }
+}
+
+/// The simulated cloud, which goes on where the one that was kept in the directory has ended.
+pub fn cloud(options: sim::cloud::Options, data: Option<&Path>) -> Result<sim::cloud::Cloud, ExitCode> {
+    let Some(folder) = data else { return Ok(sim::cloud::Cloud::new(options)) };
+    sim::cloud::Cloud::kept(options, &folder.join("cloud.json")).map_err(|error| {
+        output::fail("the stored cloud cannot be read", &error, "Choose another directory with --data.")
+    })
 }

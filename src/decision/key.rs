@@ -16,7 +16,7 @@ pub enum KeyFact {
     Unusable {
         /// The key's id.
         id: String,
-        /// KeyRevoked, KeyDisabled, KeyPendingDeletion, KeyPendingImport, KeySpecUnsupported or EcsRoleMissing.
+        /// KeyRevoked, KeyDisabled, KeyPendingDeletion, KeyPendingImport, KeySpecUnsupported, EcsRoleMissing or EcsRoleForeign.
         reason: Reason,
     },
     /// There is no such key in the region.
@@ -67,12 +67,14 @@ impl Protection {
     ///
     /// `shown` may be a key id or a key ARN (`acs:kms:<region>:<uid>:key/<id>`). A part under the service key may show no
     /// key at all (the API reference leaves it open), which therefore counts as exact only where the service key is wanted.
+    /// While `wanted` is an alias, because the service key comes into being with its first use, no shown key can be told from it.
     pub fn of(encrypted: bool, shown: Option<&str>, wanted: &str, wanted_is_service: bool) -> Protection {
         if !encrypted {
             return Protection::Plain;
         }
         match shown.filter(|key| !key.is_empty()) {
             Some(key) if key == wanted || key.rsplit('/').next() == Some(wanted) => Protection::Exact,
+            Some(_) if wanted.starts_with("alias/") => Protection::Unproven,
             Some(_) => Protection::OtherKey,
             None if wanted_is_service => Protection::Exact,
             None => Protection::Unproven,
@@ -98,6 +100,7 @@ mod tests {
         assert_eq!(of(Some("acs:kms:cn-hangzhou:1:key/not-key-a")), Protection::OtherKey);
         assert_eq!(of(None), Protection::Unproven);
         assert_eq!(Protection::of(true, None, "key-s", true), Protection::Exact);
+        assert_eq!(Protection::of(true, Some("key-s"), "alias/acs/ecs", true), Protection::Unproven);
         assert_eq!(Protection::of(false, Some("key-a"), "key-a", false), Protection::Plain);
     }
 

@@ -115,8 +115,10 @@ reasons! {
     ServiceKey => Nobody,
     /// A customer key is used: access can be revoked.
     CustomerKey => Nobody,
-    /// The role AliyunECSDiskEncryptDefaultRole, or its policy, is missing.
+    /// The role AliyunECSDiskEncryptDefaultRole, or its policy, is missing, or ECS is refused the key in spite of it.
     EcsRoleMissing => Outside,
+    /// KMS is not activated in the account.
+    KmsNotActivated => Outside,
     /// The operator's identity lacks a permission; the message names the RAM action.
     AccessDenied => Outside,
     /// The operator's credentials are missing, wrong or expired.
@@ -125,9 +127,9 @@ reasons! {
     AccountNotFound => Outside,
     /// The CloudAccount does not allow the object's namespace.
     NamespaceNotAllowed => Outside,
-    /// The credentials of a CloudAccount belong to another account than the one it stands for.
+    /// The credentials belong to another account than the one that a CloudAccount stands for, or that the resource is in.
     AccountMismatch => Outside,
-    /// The role AliyunECSDiskEncryptDefaultRole was made for something else; it is never changed.
+    /// The role AliyunECSDiskEncryptDefaultRole was made for something else, or does not trust ECS; it is never changed.
     EcsRoleForeign => Outside,
     /// A quota of the account is used up.
     QuotaExceeded => Outside,

@@ -93,7 +93,7 @@ pub fn key_obstacle(reason: Reason, id: &str, region: &str) -> String {
     match reason {
         Reason::KeyDisabled => format!("Key {id} is disabled. Enable it in KMS, or choose another key in a new object."),
         Reason::KeyRevoked => {
-            format!("Key {id} is held by a KeyRevocation; nothing is created, replaced or deleted under it. See kubectl get keyrevocations.")
+            format!("Key {id} is held by a KeyRevocation; nothing is created, replaced or deleted under it. Whoever has ClusterRole ecskms-revocation-auditor sees it: kubectl get keyrevocations.")
         }
         Reason::KeyPendingDeletion => {
             format!("Key {id} is scheduled for deletion. Cancel the deletion in KMS before its date, or everything under it is lost.")
@@ -105,6 +105,9 @@ pub fn key_obstacle(reason: Reason, id: &str, region: &str) -> String {
         Reason::EcsRoleMissing => "ECS may not use customer keys: role AliyunECSDiskEncryptDefaultRole, trusting \
              ecs.aliyuncs.com, with system policy AliyunECSDiskEncryptRolePolicy is missing. Grant it once in the ECS console \
              (create any encrypted disk and follow the authorisation link) or with RAM CreateRole and AttachPolicyToRole."
+            .to_owned(),
+        Reason::EcsRoleForeign => "ECS may not use customer keys: role AliyunECSDiskEncryptDefaultRole is there but does not let \
+             ecs.aliyuncs.com take it on. Correct its trust policy, or free the name and grant the role once in the ECS console."
             .to_owned(),
         _ => format!("There is no such key in region {region}. Check spec.key; keys and ECS resources must share a region."),
     }

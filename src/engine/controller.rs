@@ -7,10 +7,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::channel::mpsc::{UnboundedSender, unbounded};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
 use rand::RngExt;
 use serde_json::json;
 use tokio::sync::broadcast;
@@ -31,8 +34,6 @@ const WORKERS: u16 = 128;
 /// Objects that are looked at again after the same delay wake on common ticks, this many in a delay, so that their reads share
 /// list calls: without ticks, ten thousand disks at rest would cost ten thousand calls a round instead of a hundred.
 const TICKS: u32 = 10;
-/// Watch events that may wait for the store.
-const BUFFER: usize = 256;
 /// How long one call to the Kubernetes API may take.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(15);
 
@@ -59,19 +60,19 @@ pub async fn run<K: Kind>(
     shutdown: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let api = K::guarded(world.kube.clone(), namespace.as_deref());
-    let (store, writer) = reflector::store_shared(BUFFER);
-    let Some(subscriber) = writer.subscribe() else { return };
+    let (store, writer) = reflector::store();
     let ctx = Arc::new(Context::<K>::new(world.clone(), metrics));
     let malformed = Malformed::new(world.kube.clone());
-    let noticing = world.clone();
-    let events = watch(api, malformed).inspect(move |event| {
+    let (noticing, unserved) = (world.clone(), world.clone());
+    let events = watch(api, malformed, move || K::unserved(&unserved)).inspect(move |event| {
         if let Ok(event) = event {
             K::notice(event, &noticing);
         }
     });
-    let fill = reflector::reflector(writer, events).for_each(|_| async {});
+    let (told, news) = unbounded();
+    let fill = fill(writer, events, told);
     let filter = ctx.clone();
-    let news = subscriber.filter(move |object| futures::future::ready(filter.is_news(object)));
+    let news = news.filter(move |object| futures::future::ready(filter.is_news(object)));
     let trigger = stream::select(news, concerned(&world, store.clone()));
     let complete = store.clone();
     let announce = async move {
@@ -90,6 +91,35 @@ pub async fn run<K: Kind>(
         () = fill => tracing::error!(kind = %K::kind(&()), "the watch ended"),
         () = announce => {}
     }
+}
+
+/// Keeps the store, and tells of every object once it is there.
+///
+/// Not by subscribing to the writer: a subscription to kube's reflector sleeps for ever over an object that is gone by the time
+/// that it is told of, and then holds up the store.
+async fn fill<K: Kind>(
+    writer: Writer<K>,
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+    told: UnboundedSender<Arc<K>>,
+) {
+    let store = writer.as_reader();
+    let mut stored = std::pin::pin!(reflector::reflector(writer, events));
+    while let Some(event) = stored.next().await {
+        if let Ok(event) = event {
+            pass_on(&event, &store, &told);
+        }
+    }
+}
+
+/// Tells which objects an event that has reached the store concerns: one that is there, or all that a complete list named.
+fn pass_on<K: Kind>(event: &Event<K>, store: &Store<K>, told: &UnboundedSender<Arc<K>>) {
+    let touched = match event {
+        Event::Apply(object) => Vec::from_iter(store.get(&ObjectRef::from_obj(object))),
+        Event::InitDone => store.state(),
+        Event::Delete(_) | Event::Init | Event::InitApply(_) => Vec::new(),
+    };
+    // Nobody listens once the passes are over, which is as good.
+    touched.into_iter().for_each(|object| drop(told.unbounded_send(object)));
 }
 
 /// The passes of the ordinary kinds.
@@ -294,6 +324,11 @@ impl<K: Kind> Context<K> {
         Ok(written)
     }
 
+    /// The alarms of a status that is followed by another step, which does not wait for them.
+    pub(super) async fn alarm(&self, object: &K, status: &K::Status) {
+        self.announcer.alarm(object, status, &self.metrics, Duration::ZERO).await;
+    }
+
     pub(super) async fn announce(&self, object: &K, status: &K::Status) {
         self.announcer.announce(object, status, &self.metrics).await;
     }
@@ -331,6 +366,29 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gone_before_anybody_was_told_of_it_stops_nobody() {
+        use crate::kinds::CloudAccount;
+        let object = |name: &str| {
+            let mut object =
+                CloudAccount::new(name, serde_json::from_value(json!({"credentials": {}})).expect("a spec"));
+            object.metadata.uid = Some(name.to_owned());
+            object
+        };
+        let brief = (0..600).flat_map(|_| [Event::Apply(object("brief")), Event::Delete(object("brief"))]);
+        let listed = [Event::Init, Event::InitApply(object("old")), Event::InitDone];
+        let events = listed.into_iter().chain(brief).chain([Event::Apply(object("last"))]).map(Ok);
+        let (store, writer) = reflector::store();
+        let (told, news) = unbounded();
+        let filled = fill(writer, stream::iter(events), told);
+        tokio::time::timeout(Duration::from_secs(60), filled).await.expect("the store is not held up");
+        let mut names: Vec<_> =
+            news.map(|object| object.metadata.name.clone().unwrap_or_default()).collect().await;
+        names.dedup();
+        assert_eq!(names, ["old", "brief", "last"]);
+        assert_eq!(store.state().len(), 2);
+    }
 
     #[test]
     fn objects_with_the_same_delay_wake_together_and_never_early() {

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
@@ -52,8 +53,31 @@ impl Announcer {
         }
     }
 
-    /// Says what the new status says, if its Ready condition has come to another end than before and somebody should hear of it.
+    /// Says that a condition which the kind names as an alarm has become true; Ready may stand beside it.
+    pub async fn alarm<K: Kind>(
+        &self,
+        object: &K,
+        status: &K::Status,
+        metrics: &Metrics,
+        patience: Duration,
+    ) {
+        let before = object.status().map(|status| status.shared().conditions.as_slice()).unwrap_or_default();
+        let is_on =
+            |condition: &&Condition| condition.status == "True" && K::ALARMS.contains(&&*condition.type_);
+        for condition in status.shared().conditions.iter().filter(is_on) {
+            // One that counts says another number.
+            let same = |old: &Condition| (&old.type_, &old.message) == (&condition.type_, &condition.message);
+            if !before.iter().filter(is_on).any(same) {
+                let (reason, message) = (condition.reason.clone(), &condition.message);
+                self.publish(object, EventType::Warning, reason, message, metrics, patience).await;
+            }
+        }
+    }
+
+    /// Says what the new status says: alarms, and if its Ready condition has come to another end than before and somebody should hear of it.
     pub async fn announce<K: Kind>(&self, object: &K, status: &K::Status, metrics: &Metrics) {
+        let patience = if K::LANE == Lane::Emergency { URGENT_PATIENCE } else { CALL_MAX };
+        self.alarm(object, status, metrics, patience).await;
         let end = |status: &K::Status| {
             let conditions = &status.shared().conditions;
             let stalled =
@@ -71,10 +95,23 @@ impl Announcer {
         if !self.is_news(object, good, before.is_some_and(|(was_good, _, _)| !was_good)) {
             return;
         }
+        let type_ = if good { EventType::Normal } else { EventType::Warning };
+        self.publish(object, type_, reason, &message, metrics, patience).await;
+    }
+
+    async fn publish<K: Kind>(
+        &self,
+        object: &K,
+        type_: EventType,
+        reason: String,
+        message: &str,
+        metrics: &Metrics,
+        patience: Duration,
+    ) {
         let event = Event {
-            type_: if good { EventType::Normal } else { EventType::Warning },
+            type_,
             reason,
-            note: Some(bounded(&message)),
+            note: Some(bounded(message)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
@@ -87,7 +124,6 @@ impl Announcer {
                 Err(_) => tracing::debug!("event not written in time"),
             }
         });
-        let patience = if K::LANE == Lane::Emergency { URGENT_PATIENCE } else { CALL_MAX };
         // It goes on being written; only the pass does not wait for it any longer.
         let _ = tokio::time::timeout(patience, written).await;
     }

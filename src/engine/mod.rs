@@ -5,6 +5,7 @@ pub mod controller;
 pub mod events;
 pub mod health;
 pub mod lease;
+mod merge;
 pub mod metrics;
 pub mod pace;
 pub mod reconcile;

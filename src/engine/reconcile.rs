@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::Patch;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::conditions::{Standing, conditions, standing_facts};
 use super::controller::{Context, as_ecskms};
+use super::merge::{difference, to_value};
 use super::pace::{Outcome, Pace, is_outage, pace};
 use crate::decision::reason::Mover;
 use crate::decision::report::Report;
@@ -25,6 +26,12 @@ use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
 pub const STEPS_MAX: usize = 12;
 /// How long one pass may take in all.
 pub const PASS_MAX: Duration = Duration::from_secs(120);
+/// The word for an effect that the next look does not show.
+const NOT_SEEN: &str = "NotSeenYet";
+/// How soon it is looked for again, at first.
+const NOT_SEEN_WAIT: Duration = Duration::from_secs(2);
+/// How often in a row that is nothing to tell: lists lag.
+const NOT_SEEN_QUIET: u32 = 3;
 
 /// One pass over one object, and when to come back; None: when it changes. Never fails: faults are outcomes.
 pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context<K>>) -> Option<Duration> {
@@ -40,10 +47,7 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context<K>>) -> Option<
     let outcome =
         match tokio::time::timeout(PASS_MAX, pass((*object).clone(), &ctx).instrument(span.clone())).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Fault(Fault {
-                class: FaultClass::Transient,
-                ..Fault::defect("Timeout", "the pass took too long")
-            }),
+            Err(_) => tell_late(&*object, &ctx).instrument(span).await,
         };
     ctx.metrics.observe_pass(&K::kind(&()), &outcome, begun.elapsed());
     let failures = ctx.count_failure(&uid, &outcome);
@@ -58,8 +62,9 @@ pub async fn reconcile<K: Kind>(object: Arc<K>, ctx: Arc<Context<K>>) -> Option<
 }
 
 async fn pass<K: Kind>(mut object: K, ctx: &Context<K>) -> Outcome {
+    let mut done = None;
     for _ in 0..STEPS_MAX {
-        let fault = match step(&object, ctx).await {
+        let fault = match step(&object, ctx, &mut done).await {
             Ok(Next::Again(fresh)) => {
                 object = *fresh;
                 continue;
@@ -75,13 +80,35 @@ async fn pass<K: Kind>(mut object: K, ctx: &Context<K>) -> Outcome {
                 Ok(None) => return ctx.let_go(&object),
                 Err(fault) => return Outcome::Fault(fault),
             },
+            _ if fault.code == NOT_SEEN && ctx.failures(uid_of(&object)) < NOT_SEEN_QUIET => {
+                return Outcome::Fault(fault);
+            }
             _ => return tell_fault(&object, ctx, fault).await,
         }
     }
-    Outcome::Fault(Fault::defect(
-        "Restless",
-        "the object did not come to rest within one pass; please report this",
-    ))
+    let restless = "The object did not come to rest within one pass. It is tried again; please report this.";
+    tell_fault(&object, ctx, Fault::defect("Restless", restless)).await
+}
+
+/// Tells that a pass took too long, on the object as it stands: the pass itself may have written it.
+async fn tell_late<K: Kind>(object: &K, ctx: &Context<K>) -> Outcome {
+    let text = "One pass over the object took too long, because the cloud or the Kubernetes API answers slowly. It is tried again.";
+    let fault = Fault {
+        class: FaultClass::Transient,
+        reason: Reason::CloudUnavailable,
+        ..Fault::defect("Timeout", text)
+    };
+    // In an emergency the next try is worth more than the telling.
+    if K::LANE == Lane::Ordinary
+        && let Ok(found) = ctx.fetch(object).await
+    {
+        return match found {
+            Some(fresh) => tell_fault(&fresh, ctx, fault).await,
+            None => ctx.let_go(object),
+        };
+    }
+    tracing::warn!("{}", fault.message);
+    Outcome::Fault(fault)
 }
 
 enum Next<K> {
@@ -89,8 +116,12 @@ enum Next<K> {
     Done(Outcome),
 }
 
-/// One look, one decision, and at most one mutation.
-async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
+/// One look, one decision, and at most one mutation, which is noted in `done`.
+async fn step<K: Kind>(
+    object: &K,
+    ctx: &Context<K>,
+    done: &mut Option<EffectOf<K>>,
+) -> Result<Next<K>, Fault> {
     let desired = match object.desired() {
         Ok(desired) => desired,
         Err(invalid) => return tell_invalid(object, ctx, &invalid).await.map(Next::Done),
@@ -98,6 +129,10 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
     let world = match ctx.world_of(object).await? {
         Ok(world) => world,
         Err(obstacle) => return tell_obstacle(object, ctx, obstacle).await.map(Next::Done),
+    };
+    let account = match K::PINNED && K::LANE == Lane::Ordinary {
+        true => Some(world.same_account(object.status().map(KindStatus::shared)).await?),
+        false => None,
     };
     let observed = object.observe(&desired, &world, &ctx.shared).await?;
     let decision = K::Machine::decide(&desired, &observed);
@@ -113,7 +148,10 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
     match &decision {
         Decision::Do(effect) if effect.records() => {
             ctx.metrics.count_effect(&K::kind(&()), effect.name());
-            record(object, ctx, &decision, settled, report()).await.map(Box::new).map(Next::Again)
+            record(object, ctx, &decision, settled, pinned(report(), account))
+                .await
+                .map(Box::new)
+                .map(Next::Again)
         }
         Decision::Do(effect) => match effect.claim() {
             Some(take) => {
@@ -121,21 +159,25 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
                 let record = take_claim(object, take, effect.role(), ctx, |owner, attempt| {
                     object.request(&desired, &observed, owner, attempt)
                 })?;
-                claim(object, ctx, &decision, report(), record, taken).await.map(Box::new).map(Next::Again)
+                let report = pinned(report(), account);
+                claim(object, ctx, &decision, report, record, taken).await.map(Box::new).map(Next::Again)
             }
+            None if K::LANE == Lane::Ordinary && done.as_ref() == Some(effect) => Err(not_seen(effect)),
             None => {
                 ctx.metrics.count_effect(&K::kind(&()), effect.name());
                 object.act(&world, &ctx.shared, effect).await?;
+                *done = Some(effect.clone());
                 Ok(Next::Again(Box::new(object.clone())))
             }
         },
         Decision::Settled if leaving => {
-            ctx.world.claims.renounce(object.meta().uid.as_deref().unwrap_or_default());
+            ctx.world.claims.renounce(uid_of(object));
             ctx.remove_finalizer(object).await?;
             Ok(Next::Done(ctx.let_go(object)))
         }
         Decision::Settled => {
-            tell(object, ctx, &decision, settled, report()).await.map(|()| Next::Done(Outcome::Settled))
+            let report = pinned(report(), account);
+            tell(object, ctx, &decision, settled, report).await.map(|()| Next::Done(Outcome::Settled))
         }
         Decision::Wait(wait) => tell(object, ctx, &decision, settled, report())
             .await
@@ -144,6 +186,30 @@ async fn step<K: Kind>(object: &K, ctx: &Context<K>) -> Result<Next<K>, Fault> {
             .await
             .map(|()| Next::Done(Outcome::Blocked(*reason))),
     }
+}
+
+/// What is about to be made, or was seen to be there, is in this account from now on. Not written before that: an object for which
+/// nothing was ever made is bound to none.
+fn pinned<S: KindStatus>(mut report: Report<S>, account: Option<String>) -> Report<S> {
+    let shared = report.status.shared_mut();
+    shared.account_id = shared.account_id.take().or(account);
+    report
+}
+
+/// The same effect twice in a row: the cloud does not show yet what was done, and doing it again makes that no faster.
+fn not_seen(effect: &impl Effect) -> Fault {
+    let name = effect.name();
+    let text = format!("The cloud accepted {name}, but does not show its effect yet. It is tried again.");
+    Fault {
+        class: FaultClass::Transient,
+        reason: effect.reason(),
+        retry_after: Some(NOT_SEEN_WAIT),
+        ..Fault::defect(NOT_SEEN, text)
+    }
+}
+
+fn uid_of<K: Kind>(object: &K) -> &str {
+    object.meta().uid.as_deref().unwrap_or_default()
 }
 
 /// It comes back if somebody took it off an object that still wants it.
@@ -194,12 +260,12 @@ async fn claim<K: Kind>(
     record: IntentRecord,
     taken: Instant,
 ) -> Result<K, Fault> {
-    let attempt = record.attempt;
-    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let (attempt, replay) = (record.attempt, record.sends > 1);
+    let uid = uid_of(object);
     let mut status = full_status(object, ctx, &Standing::of_decision(decision, Reason::Available), report);
     status.shared_mut().intent = Some(record);
     let written = write_status(object, ctx, &status).await?;
-    ctx.world.claims.open(uid, attempt, taken);
+    ctx.world.claims.open(uid, attempt, taken, replay);
     Ok(written)
 }
 
@@ -213,9 +279,11 @@ async fn record<K: Kind>(
 ) -> Result<K, Fault> {
     let mut status = full_status(object, ctx, &Standing::of_decision(decision, settled), report);
     if let Some(record) = &mut status.shared_mut().intent {
-        record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
+        record_answer(record, ctx, uid_of(object));
     }
-    write_status(object, ctx, &status).await
+    let written = write_status(object, ctx, &status).await?;
+    ctx.alarm(object, &status).await;
+    Ok(written)
 }
 
 /// Writes what was seen, if it says anything new. What this process knows of answered sends rides along.
@@ -230,7 +298,7 @@ async fn tell<K: Kind>(
     if object.status() == Some(&status) {
         return Ok(());
     }
-    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let uid = uid_of(object);
     if let Some(record) = &mut status.shared_mut().intent {
         record_answer(record, ctx, uid);
         if matches!(decision, Decision::Settled) {
@@ -294,9 +362,11 @@ async fn tell_obstacle<K: Kind>(object: &K, ctx: &Context<K>, obstacle: Obstacle
         _ => (Standing::blocked(obstacle.reason), Outcome::Blocked(obstacle.reason)),
     };
     let before = object.status().cloned().unwrap_or_default();
-    // An account that is only being looked at anew does not take Ready away from everything in it. In the emergency lane Ready says
-    // that the key is watched over, which it is not.
-    if K::LANE == Lane::Ordinary && standing.reconciling && is_ready(before.shared()) {
+    // An account that is only being looked at anew does not take Ready away from everything in it; but what is asked for meanwhile,
+    // be it the end, is not done. In the emergency lane Ready says that the key is watched over, which it is not.
+    let meta = object.meta();
+    let asked = meta.deletion_timestamp.is_some() || before.shared().observed_generation != meta.generation;
+    if K::LANE == Lane::Ordinary && standing.reconciling && is_ready(before.shared()) && !asked {
         return Ok(outcome);
     }
     let kept: Vec<_> = standing_facts(&before.shared().conditions).cloned().collect();
@@ -313,7 +383,7 @@ async fn write_news<K: Kind>(object: &K, ctx: &Context<K>, mut status: K::Status
         return Ok(());
     }
     if let Some(record) = &mut status.shared_mut().intent {
-        record_answer(record, ctx, object.meta().uid.as_deref().unwrap_or_default());
+        record_answer(record, ctx, uid_of(object));
     }
     write_status(object, ctx, &status).await?;
     ctx.announce(object, &status).await;
@@ -337,7 +407,7 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
         reason: fault.reason.as_str().to_owned(),
         generation: generation.unwrap_or_default(),
     };
-    let failures = ctx.failures(object.meta().uid.as_deref().unwrap_or_default());
+    let failures = ctx.failures(uid_of(object));
     let shown = status.shared();
     // Whoever revokes must know soon that it cannot be looked at; and what was just asked for cannot be Ready.
     let pressing =
@@ -354,7 +424,7 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
     shared.observed_generation = generation;
     shared.last_handled_reconcile_at = requested_at(object).map(|value| value.chars().take(256).collect());
     shared.last_error = Some(error);
-    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let uid = uid_of(object);
     if let Some(record) = &mut shared.intent {
         record_answer(record, ctx, uid);
     }
@@ -402,7 +472,7 @@ async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status)
     ctx.metrics.count_write(&K::kind(&()), "status");
     let api = K::api(ctx.world.kube.clone(), object.meta().namespace.as_deref());
     let name = object.meta().name.as_deref().unwrap_or_default();
-    let uid = object.meta().uid.as_deref().unwrap_or_default();
+    let uid = uid_of(object);
     let answered = ctx.world.claims.take_answered(uid);
     let asked = Instant::now();
     let written = ctx.within(api.patch_status(name, &as_ecskms(), &Patch::Merge(body))).await;
@@ -411,27 +481,6 @@ async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status)
         ctx.world.claims.put_back(uid, answered);
     }
     written
-}
-
-fn to_value<S: serde::Serialize>(status: Option<&S>) -> Result<Value, Fault> {
-    match status {
-        None => Ok(json!({})),
-        Some(status) => {
-            serde_json::to_value(status).map_err(|error| Fault::defect("Encode", error.to_string()))
-        }
-    }
-}
-
-/// The RFC 7386 merge patch that turns one value into the other.
-fn difference(before: &Value, after: &Value) -> Value {
-    let (Value::Object(before), Value::Object(after)) = (before, after) else { return after.clone() };
-    let removed = before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), Value::Null));
-    let changed = after.iter().filter_map(|(key, value)| match before.get(key) {
-        Some(old) if old == value => None,
-        Some(old) => Some((key.clone(), difference(old, value))),
-        None => Some((key.clone(), value.clone())),
-    });
-    removed.chain(changed).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[cfg(test)]
@@ -444,14 +493,5 @@ mod tests {
         assert_ne!(without_request("a [request A-1]. b"), without_request("c [request A-1]. b"));
         assert_eq!(without_request("a [request cut off"), "a cut off");
         assert_eq!(without_request("plain"), "plain");
-    }
-
-    #[test]
-    fn a_difference_holds_what_changed_and_nothing_else() {
-        let before = json!({"a": 1, "b": {"c": 2, "d": 3}, "list": [1, 2], "gone": true});
-        let after = json!({"a": 1, "b": {"c": 2, "d": 4}, "list": [1], "new": "x"});
-        let patch = difference(&before, &after);
-        assert_eq!(patch, json!({"b": {"d": 4}, "list": [1], "gone": null, "new": "x"}));
-        assert_eq!(difference(&after, &after), json!({}));
     }
 }

@@ -20,6 +20,7 @@ use super::{Fault, FaultClass, Lane, World};
 use crate::alibaba::credentials::{ACCESS_KEY_ID, ACCESS_KEY_SECRET};
 use crate::alibaba::{AssumedRole, Cloud, Credentials, Service, Source};
 use crate::decision::Reason;
+use crate::resource::SharedStatus;
 use crate::resource::selector::NamespaceSelector;
 
 /// How long a look at an account counts as fresh.
@@ -118,17 +119,36 @@ pub struct Accounts {
     secrets: broadcast::Sender<String>,
 }
 
-/// One look at a time for each account; who comes meanwhile waits for its result, which serves until then.
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Result<Look, Fault>)>>>;
+/// One look at a time for each account; who comes meanwhile waits for its result.
+type Slot = Arc<tokio::sync::Mutex<Option<Held>>>;
+/// The account's client, or why nobody can have it now.
+type Answer = Result<Result<Cloud, Obstacle>, Fault>;
 /// What a namespace's labels were, and when; None: there was no such namespace.
 type Labels = (Instant, Option<BTreeMap<String, String>>);
+
+/// The result of a look: for everybody who asked before it ended, because they have waited for it, and for all until then.
+struct Held {
+    ended: Instant,
+    until: Instant,
+    result: Result<Look, Fault>,
+}
 
 /// What was seen of an account.
 #[derive(Clone)]
 enum Look {
     Missing,
     Leaving,
-    Seen { allowed: Option<NamespaceSelector>, client: Result<Cloud, Obstacle> },
+    Seen { allowed: Option<NamespaceSelector>, client: Answer },
+}
+
+impl Look {
+    /// What went wrong on the way to the client.
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Look::Seen { client, .. } => client.as_ref().err(),
+            Look::Missing | Look::Leaving => None,
+        }
+    }
 }
 
 /// What a client was made of: uid and generation of the account's object; uid and version of its Secret, if it has one.
@@ -142,6 +162,26 @@ struct Print {
 struct Opened {
     print: Print,
     client: Cloud,
+}
+
+impl World {
+    /// The account whose cloud this is; a fault if status says that what was made for the object is in another one: there it would
+    /// not be found, and taken for gone.
+    pub async fn same_account(&self, shared: Option<&SharedStatus>) -> Result<String, Fault> {
+        let found = self.cloud.account_id().await?;
+        match shared.and_then(|shared| shared.account_id.as_deref()).filter(|pinned| *pinned != found) {
+            None => Ok(found),
+            Some(pinned) => Err(mismatch(format!(
+                "The {} belong to account {found} now, but what was made for this object is in account {pinned}. Nothing is looked \
+                 for or changed in the other account, also not on deletion. Give back the credentials of account {pinned}; without \
+                 them, only removing the finalizer by hand lets the object go, and the resource stays.",
+                match &self.account {
+                    Some(name) => format!("credentials of CloudAccount {name}"),
+                    None => "operator's own credentials".to_owned(),
+                }
+            ))),
+        }
+    }
 }
 
 impl Accounts {
@@ -188,10 +228,11 @@ impl Accounts {
             Look::Seen { allowed, client } => (allowed, client),
         };
         // What belongs to no namespace speaks for the whole cluster, as the account itself does.
-        let Some(namespace) = namespace else { return Ok(client) };
+        let Some(namespace) = namespace else { return client };
         let labels = self.labels(world, namespace).await?;
+        // Before anything else is told: what is the matter with an account is nothing to those who may not use it.
         match allowed.zip(labels).is_some_and(|(selector, labels)| selector.matches(&labels)) {
-            true => Ok(client),
+            true => client,
             false => Ok(Err(Obstacle {
                 reason: Reason::NamespaceNotAllowed,
                 message: format!(
@@ -203,18 +244,22 @@ impl Accounts {
     }
 
     async fn look(&self, world: &World, lane: Lane, name: &str) -> Result<Look, Fault> {
+        let asked = Instant::now();
         let slot = bounded(&mut lock(&self.slots)).entry((lane, name.to_owned())).or_default().clone();
         let mut held = slot.lock().await;
-        if let Some((_, result)) = held.as_ref().filter(|(until, _)| Instant::now() < *until) {
-            return result.clone();
+        if let Some(held) = held.as_ref().filter(|held| asked < held.ended || Instant::now() < held.until) {
+            return held.result.clone();
         }
         let began = Instant::now();
         let result = self.look_anew(world, lane, name).await;
-        let until = match &result {
-            Err(fault) if passes(fault) => Instant::now() + FAILED_FRESH,
-            _ => began + FRESH,
+        let ended = Instant::now();
+        // What was seen is as old as the beginning of the look; a failure may have taken long, and is as new as its end.
+        let until = match result.as_ref().map(Look::fault) {
+            Ok(None) => began + FRESH,
+            Err(fault) | Ok(Some(fault)) if passes(fault) => ended + FAILED_FRESH,
+            Err(_) | Ok(Some(_)) => ended + FRESH,
         };
-        *held = Some((until, result.clone()));
+        *held = Some(Held { ended, until, result: result.clone() });
         result
     }
 
@@ -229,13 +274,14 @@ impl Accounts {
         }
         let client = match &plan.standing {
             Standing::Leaving => return Ok(Look::Leaving),
-            Standing::Moving(what) => {
-                obstacle(Reason::DependencyNotReady, format!("CloudAccount {name} is not Ready yet: {what}"))
-            }
+            Standing::Moving(what) => Ok(obstacle(
+                Reason::DependencyNotReady,
+                format!("CloudAccount {name} is not Ready yet: {what}"),
+            )),
             Standing::Stalled(reason, why) | Standing::Barred(reason, why) => {
-                obstacle(*reason, format!("CloudAccount {name} is not Ready: {why}"))
+                Ok(obstacle(*reason, format!("CloudAccount {name} is not Ready: {why}")))
             }
-            Standing::Ready => Ok(self.client(world, &plan).await?),
+            Standing::Ready => self.client(world, &plan).await.map(Ok),
         };
         Ok(Look::Seen { allowed: plan.allowed, client })
     }
@@ -264,19 +310,12 @@ impl Accounts {
         };
         let client = world.cloud.sibling(source, &plan.endpoints)?;
         if let Some(pinned) = &plan.pinned {
-            let found = client.caller_identity().await?.account_id;
+            let found = client.account_id().await?;
             if found != *pinned && plan.standing == Standing::Ready {
-                return Err(Fault {
-                    class: FaultClass::Denied,
-                    reason: Reason::AccountMismatch,
-                    ..Fault::defect(
-                        "AccountMismatch",
-                        format!(
-                            "The credentials of CloudAccount {} belong to account {found} now, but it stands for {pinned}.",
-                            plan.name
-                        ),
-                    )
-                });
+                return Err(mismatch(format!(
+                    "The credentials of CloudAccount {} belong to account {found} now, but it stands for {pinned}.",
+                    plan.name
+                )));
             }
         }
         let opened = Opened { print, client: client.clone() };
@@ -335,6 +374,11 @@ fn credentials(world: &World, account: &str, name: &str, secret: &Secret) -> Res
             format!("Secret {namespace}/{name} of CloudAccount {account}: {}.", error.message),
         )
     })
+}
+
+fn mismatch(message: String) -> Fault {
+    let class = FaultClass::Denied;
+    Fault { class, reason: Reason::AccountMismatch, ..Fault::defect("AccountMismatch", message) }
 }
 
 fn invalid(code: &str, message: String) -> Fault {

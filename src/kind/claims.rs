@@ -29,15 +29,18 @@ struct Held {
     taken: Instant,
     claim: Claim,
     id: Option<String>,
+    /// True if the same request was, or may have been, sent before.
+    replay: bool,
 }
 
 impl Claims {
     /// Called once the compare-and-swap that recorded the attempt is known to be won.
     ///
     /// `taken` is a moment before that write was sent. Counted from the answer, the send window of a process that was paused
-    /// in between would begin when the others may already take the attempt for aged.
-    pub fn open(&self, uid: &str, attempt: u32, taken: Instant) {
-        let held = Held { attempt, taken, claim: Claim::Open, id: None };
+    /// in between would begin when the others may already take the attempt for aged. `replay` says that the same request may have
+    /// been sent before.
+    pub fn open(&self, uid: &str, attempt: u32, taken: Instant, replay: bool) {
+        let held = Held { attempt, taken, claim: Claim::Open, id: None, replay };
         self.lock().insert(uid.to_owned(), held);
     }
 
@@ -81,6 +84,10 @@ impl Claims {
     /// Called when the object is gone.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+    }
+
+    fn is_replay(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|held| held.replay)
     }
 
     fn settle(&self, uid: &str, claim: Claim, id: Option<String>) {
@@ -135,6 +142,12 @@ impl World {
         match send.await {
             Ok(created) => {
                 self.claims.settle(uid, Claim::Accepted, Some(created.id));
+                Ok(())
+            }
+            // The name is most likely taken by what the first send made: it appears, or the attempt ages. Told as a refusal, somebody
+            // would be asked to remove it.
+            Err(error) if error.class == alibaba::Class::NameTaken && self.claims.is_replay(uid) => {
+                self.claims.settle(uid, Claim::Accepted, None);
                 Ok(())
             }
             Err(error) => {

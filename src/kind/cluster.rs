@@ -2,7 +2,7 @@
 //!
 //! Reads only; every list is complete or an error. What follows from it is the business of the kinds that ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -69,6 +69,21 @@ pub async fn volumes(kube: &Client) -> Result<Vec<Volume>, Trouble> {
 /// Every node that is an instance of the cloud.
 pub async fn nodes(kube: &Client) -> Result<Vec<CloudNode>, Trouble> {
     collected(&Api::all(kube.clone()), node).await
+}
+
+/// Every node by its uid: enough to see that there is another one.
+pub async fn node_uids(kube: &Client) -> Result<BTreeSet<String>, Trouble> {
+    let api: Api<Node> = Api::all(kube.clone());
+    let mut found = BTreeSet::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = bounded(api.list_metadata(&params)).await?;
+        found.extend(page.items.into_iter().filter_map(|node| node.metadata.uid));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
 }
 
 /// Every class that makes disks of the cloud.

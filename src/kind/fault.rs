@@ -125,9 +125,7 @@ impl From<alibaba::Error> for Fault {
                 Reason::QuotaExceeded,
                 "Raise the quota in Quota Center or free resources.",
             ),
-            Class::KeyUnusable => {
-                (FaultClass::Refused, Reason::KeyDisabled, "Check the key's state and ECS's role.")
-            }
+            Class::KeyUnusable => key_trouble(&error.code),
             Class::Arrears => (FaultClass::Denied, Reason::Arrears, "Settle the account's bill."),
             Class::Invalid => (FaultClass::Refused, Reason::RequestRefused, "Correct the object's spec."),
             Class::Defect => (
@@ -156,6 +154,33 @@ impl From<alibaba::Error> for Fault {
 /// The text with a full stop, so that the next step does not run into it.
 fn sentence(text: String) -> String {
     if text.ends_with(['.', '!', '?']) { text } else { text + "." }
+}
+
+/// What keeps ECS from using the key, by the end of the code: its beginning differs between actions.
+fn key_trouble(code: &str) -> (FaultClass, Reason, &'static str) {
+    let ends = |ends: &[&str]| ends.iter().any(|end| code.ends_with(end));
+    let (reason, advice) = match () {
+        () if ends(&["KMSUnauthorized", "CMKUnauthorized", "KmsServiceUnauthorized"]) => (
+            Reason::EcsRoleMissing,
+            "Check the role AliyunECSDiskEncryptDefaultRole, its trust in ecs.aliyuncs.com and its policy \
+             AliyunECSDiskEncryptRolePolicy; granted a moment ago, it may still be on its way.",
+        ),
+        () if ends(&["KmsNotEnabled", "KmsNotEnable", "KMSServiceNotOpen", "KmsServiceNotEnabled"]) => {
+            (Reason::KmsNotActivated, "Activate KMS in the account.")
+        }
+        () if ends(&["KMSKeyId.NotFound", "KMSKeyIdNotFound"]) => {
+            (Reason::KeyNotFound, "Check spec.key; keys and ECS resources must share a region.")
+        }
+        () if ends(&["NotSymmetric"]) => {
+            (Reason::KeySpecUnsupported, "Choose a symmetric key (Aliyun_AES_256 or Aliyun_SM4).")
+        }
+        () if ends(&["PendingDeletion"]) => {
+            (Reason::KeyPendingDeletion, "Cancel the deletion in KMS before its date.")
+        }
+        () if ends(&["PendingImport"]) => (Reason::KeyPendingImport, "Import its key material in KMS."),
+        () => (Reason::KeyDisabled, "Check the key's state and ECS's role."),
+    };
+    (FaultClass::Refused, reason, advice)
 }
 
 /// Others use it, which ends only when somebody ends it: nothing that a quick repetition could outlast.
@@ -227,6 +252,27 @@ impl From<kube::Error> for Fault {
 mod tests {
     use super::*;
     use crate::decision::reason::Mover;
+
+    #[test]
+    fn what_keeps_ecs_from_a_key_is_called_by_its_name() {
+        for (code, reason) in [
+            ("InvalidParameter.KMSKeyId.KMSUnauthorized", Reason::EcsRoleMissing),
+            ("InvalidOperation.CMKUnauthorized", Reason::EcsRoleMissing),
+            ("OperationDenied.KmsServiceUnauthorized", Reason::EcsRoleMissing),
+            ("Forbidden.KmsServiceNotEnabled", Reason::KmsNotActivated),
+            ("InvalidOperation.KMSServiceNotOpen", Reason::KmsNotActivated),
+            ("InvalidParameter.Encrypted.KmsNotEnable", Reason::KmsNotActivated),
+            ("InvalidParameter.KMSKeyId.NotFound", Reason::KeyNotFound),
+            ("InvalidKMSKeyId.NotSymmetric", Reason::KeySpecUnsupported),
+            ("Rejected.PendingDeletion", Reason::KeyPendingDeletion),
+            ("InvalidParameter.KMSKeyId.CMKNotEnabled", Reason::KeyDisabled),
+            ("Rejected.Disabled", Reason::KeyDisabled),
+        ] {
+            let (class, found, advice) = key_trouble(code);
+            assert_eq!((class, found), (FaultClass::Refused, reason), "{code}");
+            assert!(advice.ends_with('.') && reason.mover() == Mover::Outside, "{code}");
+        }
+    }
 
     #[test]
     fn what_others_use_is_told_to_whoever_must_act_and_not_repeated_in_seconds() {

@@ -1,6 +1,6 @@
 //! Reads a key, and for customer keys ECS's role, into the fact that decisions need.
 
-use super::{Fault, World};
+use super::{Fault, FaultClass, World};
 use crate::alibaba::kms::KeyState;
 use crate::decision::Reason;
 use crate::decision::key::KeyFact;
@@ -35,7 +35,7 @@ impl World {
         // An id needs no call to be known as revoked; an alias is resolved first. A service key cannot be revoked.
         if !service
             && let Some(id) = pinned.or((!key.starts_with("alias/")).then_some(key))
-            && let Some(fact) = self.revoked(region, id)
+            && let Some(fact) = self.revoked(region, id).await?
         {
             return Ok(fact);
         }
@@ -50,7 +50,7 @@ impl World {
         let id = found.id.clone();
         // Also one that is named by its id, without its alias.
         let service = service || found.is_service_key;
-        if !service && let Some(fact) = self.revoked(region, &id) {
+        if !service && let Some(fact) = self.revoked(region, &id).await? {
             return Ok(fact);
         }
         if !KEY_SPECS.contains(&found.spec.as_str()) {
@@ -68,16 +68,34 @@ impl World {
         }
         if !service {
             let role = self.cloud.ecs_role().await?;
-            if !(role.exists && role.policy_attached) {
-                return Ok(KeyFact::Unusable { id, reason: Reason::EcsRoleMissing });
+            let reason = match role.exists {
+                // The reasons are those that the account itself shows.
+                true if !role.trusts_ecs => Some(Reason::EcsRoleForeign),
+                true if role.policy_attached => None,
+                _ => Some(Reason::EcsRoleMissing),
+            };
+            if let Some(reason) = reason {
+                return Ok(KeyFact::Unusable { id, reason });
             }
         }
         Ok(KeyFact::Usable { id, service })
     }
 
-    /// The fact that a live revocation holds the key, if one does. No call.
-    pub fn revoked(&self, region: &str, key_id: &str) -> Option<KeyFact> {
+    /// The fact that a live revocation holds the key, if one does. No call. While the revocations have not been listed, a fault:
+    /// what is under a key that may be held must not be deleted.
+    pub async fn revoked(&self, region: &str, key_id: &str) -> Result<Option<KeyFact>, Fault> {
+        if !self.revocations.known().await {
+            return Err(Fault {
+                class: FaultClass::Transient,
+                reason: Reason::CloudUnavailable,
+                ..Fault::defect(
+                    "RevocationsUnknown",
+                    "The revocations of keys have not been listed since the operator started, so it is not known whether one holds the \
+                     key. It is tried again; if it stays so, see the operator's log, and its ClusterRole.",
+                )
+            });
+        }
         let held = self.revocations.holder(self.account.as_deref(), region, key_id).is_some();
-        held.then(|| KeyFact::Unusable { id: key_id.to_owned(), reason: Reason::KeyRevoked })
+        Ok(held.then(|| KeyFact::Unusable { id: key_id.to_owned(), reason: Reason::KeyRevoked }))
     }
 }

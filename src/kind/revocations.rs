@@ -1,11 +1,16 @@
 //! The keys that are revoked, as the emergency lane sees them; every other kind asks here before it does anything.
 //!
-//! Written by the kind of the emergency lane from its watch, read by `World::key_fact`. No calls, no waiting.
+//! Written by the kind of the emergency lane from its watch, read by `World::key_fact`. No calls. Before the first list has ended,
+//! nobody knows whether a key is held: then whoever asks waits for a moment, and is told so.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
+
+/// How long whoever asks waits for the first list, which comes with the start of the process.
+const FIRST_LIST_MAX: Duration = Duration::from_secs(5);
 
 /// One live revocation of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct Revocations {
     regions: Mutex<BTreeSet<String>>,
     accounts: Mutex<BTreeSet<String>>,
     changes: broadcast::Sender<Hold>,
+    /// True once a list has ended, or there can be none.
+    known: watch::Sender<bool>,
 }
 
 impl Default for Revocations {
@@ -51,6 +58,7 @@ impl Default for Revocations {
             regions: Mutex::default(),
             accounts: Mutex::default(),
             changes,
+            known: watch::Sender::new(false),
         }
     }
 }
@@ -78,10 +86,25 @@ impl Revocations {
 
     /// The list is complete.
     pub fn end_list(&self) {
-        let Some(listed) = lock(&self.listing).take() else { return };
-        let gone: Vec<String> =
-            lock(&self.holds).keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
-        gone.iter().for_each(|uid| self.set(uid, None));
+        let listed = lock(&self.listing).take();
+        if let Some(listed) = listed {
+            let gone: Vec<String> =
+                lock(&self.holds).keys().filter(|uid| !listed.contains_key(*uid)).cloned().collect();
+            gone.iter().for_each(|uid| self.set(uid, None));
+        }
+        self.known.send_replace(true);
+    }
+
+    /// The cluster does not know the kind, so that no object of it can hold anything. What was held before stays held.
+    pub fn cannot_be(&self) {
+        self.known.send_replace(true);
+    }
+
+    /// Waits until what is held is known, but not for long. False: nobody knows yet.
+    pub async fn known(&self) -> bool {
+        let mut known = self.known.subscribe();
+        let listed = known.wait_for(|known| *known);
+        tokio::time::timeout(FIRST_LIST_MAX, listed).await.is_ok_and(|listed| listed.is_ok())
     }
 
     /// The name of a revocation that holds the key.
@@ -171,6 +194,22 @@ mod tests {
         assert_eq!(all.holder(Some("other"), "cn-b", "key-z"), None, "another account's role is another one");
         assert!(all.others("u-2", &hold("key", Some("key-z"))).is_empty());
         assert!(all.others("u-2", &Hold { account: Some("other".into()), ..hold("role", None) }).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_the_first_list_has_ended_nothing_is_known() {
+        let all = Revocations::default();
+        all.begin_list();
+        all.set("u-1", Some(hold("one", Some("key-a"))));
+        assert!(!all.known().await);
+        let (known, ()) = tokio::join!(all.known(), async { all.end_list() });
+        assert!(known);
+        assert_eq!(all.holder(None, "cn-a", "key-a").as_deref(), Some("one"));
+        all.begin_list();
+        assert!(all.known().await, "a later list only corrects");
+        let none = Revocations::default();
+        none.cannot_be();
+        assert!(none.known().await);
     }
 
     #[test]

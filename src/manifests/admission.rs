@@ -105,11 +105,19 @@ fn requests() -> Vec<Validation> {
                 "spec.requestedBy must be the user who creates the object; kubectl auth whoami tells the name",
             )
         },
-        rule(
-            "oldObject == null || (has(object.spec.requestedBy) ? object.spec.requestedBy : '') == \
-             (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '')",
-            "spec.requestedBy cannot change; make a new KeyRevocation in your own name",
-        ),
+        // Also for who restores what somebody else has ordered: a new object has nothing to restore.
+        Validation {
+            message_expression: Some(
+                "'spec.requestedBy cannot change, whoever makes the change; leave it as it is: ' + \
+                 (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '(not there)')"
+                    .to_owned(),
+            ),
+            ..rule(
+                "oldObject == null || (has(object.spec.requestedBy) ? object.spec.requestedBy : '') == \
+                 (has(oldObject.spec.requestedBy) ? oldObject.spec.requestedBy : '')",
+                "spec.requestedBy cannot change, whoever makes the change; leave it as it is",
+            )
+        },
         rule(
             "variables.state != 'Revoked' || variables.stateBefore == 'Revoked' || variables.mayRevoke",
             "desiredState Revoked needs the verb revoke (ClusterRole ecskms-revocation-revoker); a ServiceAccount must \
@@ -238,9 +246,9 @@ fn deletions() -> ValidatingAdmissionPolicy {
                  oldObject.metadata.annotations && oldObject.metadata.annotations['{ABANDON}'] == \
                  oldObject.metadata.name"
             ),
-            "the key is still cut, and deleting would not give it back: set spec.desiredState to Restored, wait for \
-             phase Restored, then delete; to leave the key cut and give up its record, set the annotation \
-             ecskms.dev/abandon-record to the name of the object first",
+            "the key is still cut, or machines that were stopped are not started yet, and deleting would leave it so: set \
+             spec.desiredState to Restored, wait for condition Ready, then delete; to give up the record all the same, set \
+             the annotation ecskms.dev/abandon-record to the name of the object first",
         ),
         rule(
             "!variables.live || variables.mayRestore",
@@ -325,11 +333,12 @@ fn digest(object: &str) -> String {
     )
 }
 
-/// The key is cut, or is about to be, or is on its way back. An order that was taken back before anything was recorded, or
+/// The key is cut, or is about to be, or is on its way back, or machines that were stopped are. An order that was taken back before anything was recorded, or
 /// that could not be carried out, is not live.
 fn live() -> Variable {
     let live = "oldObject != null && has(oldObject.spec.desiredState) && oldObject.spec.desiredState != 'Planned' && \
-                !(has(oldObject.status) && has(oldObject.status.phase) && oldObject.status.phase == 'Restored') && \
+                !(has(oldObject.status) && has(oldObject.status.phase) && oldObject.status.phase == 'Restored' && \
+                (!has(oldObject.status.stops) || has(oldObject.status.stops.started) && oldObject.status.stops.started)) && \
                 (oldObject.spec.desiredState == 'Revoked' || has(oldObject.status) && has(oldObject.status.priorState))";
     variable("live", live)
 }

@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import json
 import os
+import pty
 import signal
 import subprocess
 
@@ -96,6 +97,39 @@ def verify(scope, journal):
         joined = "".join(f"{len(text.encode())}:{text}\n" for text in texts)
         expect((entry["seq"], entry["hash"]) == (number, hashlib.sha256(joined.encode()).hexdigest()), f"entry {number} does not fit: {entry}")
         before = entry["hash"]
+
+
+def at_a_terminal(world, verb, key, *more, **variables):
+    """Runs to the end with a terminal as standard output; answers (exit code, what it shows)."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [world.binary, *arguments(world, verb, key, *more, yes=False)], stdin=subprocess.DEVNULL, stdout=theirs,
+        stderr=subprocess.DEVNULL, cwd=world.directory, env={**environment(ACCESS_KEY), **variables})
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # Linux says so when the other end is closed.
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return process.wait(120), shown.decode()
+
+
+@check
+def a_terminal_gets_text_whatever_is_said_of_colours(world):
+    for variables in ({}, {"NO_COLOR": "1"}):
+        code, shown = at_a_terminal(world, "revoke", KEY, "--plan", **variables)
+        expect(code == 0 and "To revoke it: ecskms revoke" in shown and '{"' not in shown, f"{variables}: {code} {shown}")
+
+
+@check
+def a_plan_that_failed_does_not_say_how_to_revoke(world):
+    code, shown = at_a_terminal(world, "revoke", "key-hzz0000000000000000000", "--plan")
+    expect(code == 3 and "KeyNotFound" in shown and "To revoke it" not in shown, f"{code} {shown}")
 
 
 @check

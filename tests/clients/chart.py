@@ -313,6 +313,8 @@ def notes_name_three_next_commands():
         "kubectl get ecskms",
     ]:
         assert command in notes, notes
+    # A secret on a command line stays in the shell's history and in the list of processes.
+    assert "--from-env-file=" in notes and "--from-literal" not in notes, notes
 
 
 def helm_installs_upgrades_and_uninstalls_and_keeps_the_crds():

@@ -208,8 +208,16 @@ def what_was_kept_is_there_again(world):
     data, path = os.path.join(world.directory, "data"), write(world, "kept.yaml", disk("kept"))
     arguments = ("--once", "--data", data, "--time-scale", "60", "-f", path)
     run(world, "dev", *arguments, code=0)
+    # Its resource too: objects whose cloud is gone would all say so.
+    shown = run(world, "dev", *arguments, code=0)
+    contains(shown, "encrypted  EncryptedDisk/kept")
     world.start_api(data=os.path.join(data, "kubernetes"))
-    expect(truth(world.get("encrypteddisks", "kept"), "Ready") == "True", "the object and its status")
+    found = world.get("encrypteddisks", "kept")
+    expect(truth(found, "Ready") == "True", "the object and its status")
+    with open(os.path.join(data, "cloud.json")) as file:
+        disks = json.load(file)["first"]["world"]["disks"]
+    own = [disk["id"] for disk in disks.values() if disk["tags"].get("ecskms:name") == "kept"]
+    expect(own == [found["status"]["diskId"]], f"one disk and the same one: {own}")
 
 
 def main():

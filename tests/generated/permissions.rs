@@ -10,6 +10,7 @@ use ecskms::manifests;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
+use crate::calls;
 use crate::files::root;
 
 #[test]
@@ -86,28 +87,51 @@ fn the_shipped_files_grant_nothing_with_a_star() {
     }
 }
 
+/// In both directions: what is called is allowed in the policy of who calls it, and what is allowed there is called.
 #[test]
-fn the_ram_policies_allow_each_action_that_the_client_calls_and_no_more() {
-    let [everyday, emergency] = ["policy", "revocation"].map(|name| allowed_by(&format!("{name}.json")));
-    // Only for who asks for it: to make ECS's role, and to take on another role.
-    let [ensure, assume] = ["ensure-role", "assume-role"].map(|name| allowed_by(&format!("{name}.json")));
-    let called = called_actions();
-    let ordinary: BTreeSet<String> = [&everyday, &ensure, &assume].into_iter().flatten().cloned().collect();
-    assert_eq!(ordinary, called);
+fn each_ram_policy_allows_exactly_what_its_part_of_the_operator_calls() {
+    let ensure = calls::made_by(&["src/kinds/cloud_account/act.rs"], &[]);
+    let everyday = calls::made_by(
+        &[
+            "src/kind",
+            "src/kinds/cloud_account",
+            "src/kinds/encrypted_disk",
+            "src/kinds/encrypted_image",
+            "src/kinds/encrypted_instance",
+            "src/kinds/encryption_audit",
+            "src/cli/run.rs",
+        ],
+        &["src/kinds/cloud_account/act.rs"],
+    );
+    let audit = calls::made_by(&["src/kinds/encryption_audit", "src/cli/audit.rs"], &[]);
+    let emergency = calls::made_by(&["src/kinds/key_revocation", "src/cli/break_glass"], &[]);
+    let sessions = calls::made_by(&["src/alibaba/credentials"], &[]);
+    let every: BTreeSet<String> =
+        [&ensure, &everyday, &emergency, &sessions].into_iter().flatten().cloned().collect();
+    assert_eq!(every, calls::all(), "who calls it?");
+    // Asks who has it whatever else they may: for oneself, unsigned, or about no resource (API reference §5).
+    let free = ["sts:GetCallerIdentity", "sts:AssumeRoleWithOIDC", "kms:DescribeRegions"];
+    let needed = |calls: &BTreeSet<String>| -> BTreeSet<String> {
+        calls.iter().filter(|action| !free.contains(&action.as_str())).cloned().collect()
+    };
+    let looks: BTreeSet<String> =
+        needed(&emergency).into_iter().filter(|action| only_looks(action)).collect();
     // Checked by the cloud within RunInstances. It stands apart, because whoever may pass a role may use it.
-    assert_eq!(allowed_by("pass-role.json"), BTreeSet::from(["ram:PassRole".to_owned()]));
-    // DescribeRegions of KMS needs no permission (API reference §5).
-    for action in actions_in("emergency").into_iter().filter(|action| action != "DescribeRegions") {
-        let allowed = emergency.iter().any(|full| full.split(':').next_back() == Some(action.as_str()));
-        assert!(allowed, "revocation.json does not allow {action}");
+    let pass = BTreeSet::from(["ram:PassRole".to_owned()]);
+    for (name, expected) in [
+        ("policy", needed(&everyday)),
+        ("ensure-role", needed(&ensure)),
+        ("assume-role", needed(&sessions)),
+        ("revocation", needed(&emergency)),
+        ("read", looks),
+        ("pass-role", pass),
+        ("audit", needed(&audit)),
+    ] {
+        assert!(!expected.is_empty(), "{name}");
+        assert_eq!(allowed_by(&format!("{name}.json")), expected, "{name}.json");
     }
-    // An audit needs no more than it looks at, and the operator may do it too.
-    let audit = allowed_by("audit.json");
-    let looked_at: BTreeSet<String> =
-        actions_in("survey").iter().map(|action| format!("ecs:{action}")).collect();
-    let others = ["ecs:DescribeImages", "kms:DescribeKey"].map(str::to_owned);
-    assert_eq!(audit, looked_at.into_iter().chain(others).collect());
-    assert!(audit.is_subset(&everyday) && audit.iter().all(|action| only_looks(action)), "{audit:?}");
+    let idle: Vec<&String> = audit.iter().filter(|action| !only_looks(action)).collect();
+    assert!(idle.is_empty(), "an audit changes something: {idle:?}");
     // Whoever holds the everyday policy alone can cut nothing.
     let cuts = ["kms:DisableKey", "kms:EnableKey", "ram:DetachPolicyFromRole", "ram:AttachPolicyToRole"];
     for action in cuts {
@@ -196,59 +220,4 @@ fn granted(rules: Option<Vec<PolicyRule>>) -> BTreeSet<String> {
         }
     }
     lines
-}
-
-/// The actions of the everyday client, each with its service.
-fn called_actions() -> BTreeSet<String> {
-    // Need no permission: the one asks for oneself, the other is unsigned (STS documentation).
-    const FREE: [&str; 2] = ["sts:GetCallerIdentity", "sts:AssumeRoleWithOIDC"];
-    let files = [
-        ("ecs", "ecs"),
-        ("ecs", "amendments"),
-        ("ecs", "attachments"),
-        ("ecs", "instances"),
-        ("ecs", "survey"),
-        ("kms", "kms"),
-        ("ram", "ram"),
-        ("sts", "sts"),
-    ];
-    let mut actions = BTreeSet::new();
-    for (service, file) in files {
-        actions.extend(actions_in(file).into_iter().map(|action| format!("{service}:{action}")));
-    }
-    for free in FREE {
-        assert!(actions.remove(free), "{free} is not called any more");
-    }
-    actions
-}
-
-/// The actions in a file of the client: texts that begin with one of the verbs that Alibaba Cloud's actions begin with.
-fn actions_in(file: &str) -> BTreeSet<String> {
-    const VERBS: [&str; 24] = [
-        "Add", "Apply", "Assume", "Attach", "Cancel", "Copy", "Create", "Delete", "Describe", "Detach",
-        "Disable", "Enable", "Get", "List", "Modify", "Reboot", "Remove", "Replace", "Resize", "Run",
-        "Schedule", "Start", "Stop", "Tag",
-    ];
-    // Parameters that read like actions.
-    const PARAMETERS: [&str; 2] = ["AssumeRolePolicyDocument", "DeleteWithInstance"];
-    let path = root().join(format!("src/alibaba/{file}.rs"));
-    let source = std::fs::read_to_string(path).expect("the source is there");
-    let source = source.split("#[cfg(test)]").next().unwrap_or_default();
-    let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let is_action = |text: &String| {
-        let rest = VERBS.iter().find_map(|verb| text.strip_prefix(verb));
-        let fits =
-            |rest: &str| rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphanumeric);
-        !PARAMETERS.contains(&text.as_str()) && rest.is_some_and(fits)
-    };
-    code.flat_map(texts_of).filter(is_action).collect()
-}
-
-/// The quoted texts of a line, without the names of fields that are read off a reply, such as `DeleteDate`.
-fn texts_of(line: &str) -> Vec<String> {
-    let parts: Vec<&str> = line.split('"').collect();
-    let quoted = parts.windows(2).step_by(2);
-    let read =
-        |before: &str| ["text(", "required(", "number(", "list("].iter().any(|call| before.ends_with(call));
-    quoted.filter(|pair| !read(pair[0])).map(|pair| pair[1].to_owned()).collect()
 }

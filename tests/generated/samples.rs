@@ -2,6 +2,8 @@
 //!
 //! What Argo CD's script says is tested in `tests/clients/argocd.py`.
 
+use std::collections::BTreeMap;
+
 use kube_cel::cel::{Context, Program, Value as Cel, to_value};
 use kube_cel::{KubeCelExt, Validator};
 use serde_json::{Value, json};
@@ -52,10 +54,57 @@ fn plan_revoke_and_restore_are_one_record_that_goes_forward() {
 }
 
 #[test]
+fn the_samples_say_that_the_requester_and_the_approvals_stay_as_in_the_record() {
+    let text = |name: &str| {
+        std::fs::read_to_string(root().join(format!("deploy/samples-revocation/{name}.yaml")))
+            .expect("a sample")
+    };
+    for name in ["revoke", "restore"] {
+        let text = text(name);
+        let (above, _) = text.split_once("\n  requestedBy:").expect("it names the requester");
+        let comment = above.lines().last().unwrap_or_default();
+        assert!(comment.contains("# Exactly as in the record"), "{name}: {comment}");
+    }
+    let text = text("revoke");
+    let (head, _) = text.split_once("apiVersion").expect("a head");
+    assert!(
+        head.contains("without approvalsRequired"),
+        "as a first step the sample's own number would hold it"
+    );
+}
+
+/// What the operator itself wrote (tests/standings.rs), as the rules of Flux judge it.
+#[test]
+fn flux_fails_for_what_needs_somebody_and_not_for_what_was_asked_for() {
+    let rules = read("deploy/flux/revocations.yaml");
+    let rules = &rules["spec"]["healthCheckExprs"][0];
+    let text = std::fs::read_to_string(root().join("tests/vectors/standings.json")).expect("the standings");
+    let standings: Value = serde_json::from_str(&text).expect("they are JSON");
+    let expected = BTreeMap::from([
+        ("held by a limit", "failed"),
+        ("held for approval", "inProgress"),
+        ("journal changed", "failed"),
+        ("kept by another", "inProgress"),
+        ("one of two", "current"),
+        ("planned, not approved", "current"),
+        ("reverted", "failed"),
+        ("reverted, then restored", "current"),
+        ("revoked, machines run", "current"),
+    ]);
+    let revocations = standings.as_object().into_iter().flatten();
+    let judged: BTreeMap<&str, &str> = revocations
+        .filter(|(_, object)| object["kind"] == "KeyRevocation")
+        .map(|(name, object)| (name.as_str(), judged(rules, object)))
+        .collect();
+    assert_eq!(judged, expected);
+}
+
+#[test]
 fn flux_judges_a_revocation_as_its_example_says() {
     let rules = read("deploy/flux/revocations.yaml");
     let rules = &rules["spec"]["healthCheckExprs"][0];
-    let condition = |name: &str, status: &str| json!({"type": name, "status": status});
+    let condition =
+        |name: &str, status: &str| json!({"type": name, "status": status, "reason": "KeyDisabled"});
     let object = |conditions: Value| json!({"metadata": {"name": "a", "generation": 2}, "status": {"observedGeneration": 2, "conditions": conditions}});
     let ready = || condition("Ready", "True");
     let mut deleted = object(json!([ready()]));

@@ -40,7 +40,7 @@ async fn a_disk_is_created_attached_detached_and_deleted() {
     client.refused(403, "DependencyViolation", "DetachDisk", &elsewhere).await;
     client.ok("DetachDisk", &attach).await;
     client.refused(403, "InvalidOperation.DiskDetachingFromThisEcs", "DetachDisk", &attach).await;
-    pass(13).await;
+    pass(73).await;
     assert_eq!(client.disk(&disk).await.expect("there")["InstanceId"], "");
     client.refused(404, "InvalidDisk.AlreadyDetached", "DetachDisk", &attach).await;
     client.ok("DeleteDisk", &attach[1..]).await;
@@ -216,7 +216,7 @@ async fn a_disk_tells_when_it_was_attached_and_detached_last() {
     assert_eq!(never, "", "it was never detached");
     pass(60).await;
     client.ok("DetachDisk", &pair).await;
-    pass(13).await;
+    pass(73).await;
     let (attached, detached) = times().await;
     assert_eq!(attached, born);
     // A disk that was attached once can be snapshotted while it is free, and the snapshot is younger than the detachment.
@@ -250,4 +250,47 @@ async fn tags_are_permitted_by_the_sort_of_what_is_tagged() {
     };
     limited.ok("TagResources", &tag("disk", "d-bp1archive0000000001")).await;
     limited.refused(403, "Forbidden.RAM", "TagResources", &tag("instance", MACHINE)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_at_once_is_limited_where_the_settings_say_so() {
+    let client = client();
+    let limits = json!({"concurrentSnapshots": 1, "concurrentAttachments": 1, "concurrentDetachments": 1});
+    client.settings(limits).await;
+    let mut disks = Vec::new();
+    for token in ["a", "b"] {
+        disks.push(id(&client.ok("CreateDisk", &disk_of(token, &[])).await));
+    }
+    pass(10).await;
+    let pair = |disk: &str| [("InstanceId", MACHINE.to_string()), ("DiskId", disk.to_string())];
+    let call = async |action: &str, disk: &str| {
+        let given = pair(disk);
+        let given: Vec<(&str, &str)> = given.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let reply = client.call(action, &given).await;
+        reply.body["Code"].as_str().unwrap_or("OK").to_string()
+    };
+    assert_eq!(call("AttachDisk", &disks[0]).await, "OK");
+    assert_eq!(call("AttachDisk", &disks[1]).await, "OperationConflict.DisksAttachingParallellyExceed");
+    pass(10).await;
+    assert_eq!(call("AttachDisk", &disks[1]).await, "OK");
+    pass(10).await;
+    assert_eq!(call("CreateSnapshot", &disks[0]).await, "OK");
+    assert_eq!(call("CreateSnapshot", &disks[1]).await, "QuotaExceed.ConcurrentSnapshotQuota");
+    pass(60).await;
+    assert_eq!(call("CreateSnapshot", &disks[1]).await, "OK");
+    assert_eq!(call("DetachDisk", &disks[0]).await, "OK");
+    assert_eq!(call("DetachDisk", &disks[1]).await, "DisksDetachingOnEcsExceeded");
+    pass(73).await;
+    assert_eq!(call("DetachDisk", &disks[1]).await, "OK");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_has_so_many_manual_snapshots_and_no_more() {
+    let client = client();
+    let disk = "d-bp1archive0000000001";
+    for number in 0..256 {
+        let fields = json!({"status": "accomplished", "sourceDiskId": disk, "snapshotType": "user", "name": number.to_string()});
+        client.make("snapshot", fields).await;
+    }
+    client.refused(403, "QuotaExceed.Snapshot", "CreateSnapshot", &[("DiskId", disk)]).await;
 }

@@ -114,9 +114,11 @@ fn next(object: &KeyRevocation, code: u8, record: Option<&Path>) -> Option<Strin
     let (key, region) = (&object.spec.key_id, &object.spec.region);
     let record = record.map(|path| format!(" --record {}", path.display())).unwrap_or_default();
     match (object.spec.desired_state, code) {
-        (DesiredState::Planned, _) => {
+        (DesiredState::Planned, 0) => {
             Some(format!("To revoke it: ecskms revoke {key} --region {region} --reason TEXT"))
         }
+        // A plan leaves no record to go on with.
+        (DesiredState::Planned, 1) => Some("The plan did not come to its end; ask for it again.".to_owned()),
         (DesiredState::Revoked, 0) => Some(format!(
             "To undo exactly this: ecskms restore {key} --region {region} --reason TEXT{record}"
         )),

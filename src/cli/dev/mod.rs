@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::client::connect;
 use super::operator::Operator;
-use super::{apiserver, output};
+use super::{apiserver, output, sim as cli_sim};
 use crate::alibaba::{self, Cloud, Credentials, Source};
 use crate::engine::health::Readiness;
 use crate::engine::metrics::Metrics;
@@ -33,7 +33,7 @@ pub struct Args {
     /// Your own manifests instead of the samples; may be given more than once.
     #[arg(short, long = "file", value_name = "FILE", num_args = 1..)]
     files: Vec<PathBuf>,
-    /// Keeps Kubernetes objects and simulated cloud in this directory; without it, in memory.
+    /// Keeps the Kubernetes objects and the simulated cloud in this directory; without it, in memory.
     #[arg(long, env = "ECSKMS_DEV_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where to write the kubeconfig.
@@ -133,7 +133,9 @@ impl LittleWorld {
         })?;
         tokio::spawn(server.serve(api_listener, end(stopped.clone())));
         let options = sim::cloud::Options { time_scale: args.time_scale, start_account: true, seed: 1 };
-        tokio::spawn(sim::cloud::Cloud::new(options).serve(cloud_listener, end(stopped)));
+        // Both or neither: objects whose resources are gone with the last process would all say so.
+        let pretended = cli_sim::cloud(options, args.data.as_deref())?;
+        tokio::spawn(pretended.serve(cloud_listener, end(stopped)));
         apiserver::write_kubeconfig(&args.kubeconfig, api_address).map_err(|error| {
             let what = format!("cannot write {}", args.kubeconfig.display());
             output::fail(&what, &error, "Choose another file with --kubeconfig.")

@@ -195,10 +195,6 @@ pub enum EcsRolePolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloudAccountStatus {
-    /// Id of the account, pinned at the first sight: credentials of another account are not used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub account_id: Option<String>,
     /// The role AliyunECSDiskEncryptDefaultRole, as it was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ecs_role: Option<EcsRoleStatus>,

@@ -39,6 +39,8 @@ impl Kind for CloudAccount {
     type Machine = AccountMachine;
     type Status = CloudAccountStatus;
     type Shared = ();
+    /// It is the one that says which account it is.
+    const PINNED: bool = false;
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)

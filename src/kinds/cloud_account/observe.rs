@@ -8,7 +8,7 @@ use crate::kind::{Fault, World};
 
 /// Everything that `decide` needs to know.
 pub async fn observe(object: &CloudAccount, desired: &Desired, world: &World) -> Result<Observed, Fault> {
-    let pinned = object.status.as_ref().and_then(|status| status.account_id.clone());
+    let pinned = object.status.as_ref().and_then(|status| status.shared.account_id.clone());
     if matches!(desired, Desired::Absent | Desired::Suspended) {
         return Ok(Observed { account: None, pinned, role: RoleFact::Unasked });
     }

@@ -23,7 +23,9 @@ pub fn load<'a>(kube: &'a Client, name: &'a str) -> BoxFuture<'a, Result<Option<
             // The account's own status says the same at length; nobody may use it meanwhile.
             Err(invalid) => {
                 let standing = Standing::Barred(invalid.reason, invalid.message);
-                Ok(Some(Plan { standing, ..Plan::unusable(name) }))
+                // Neither is it told to those whom the account does not allow, as far as that can be read.
+                let allowed = object.spec.allowed_namespaces.filter(|selector| selector.check().is_ok());
+                Ok(Some(Plan { standing, allowed, ..Plan::unusable(name) }))
             }
         }
     }
@@ -44,7 +46,7 @@ pub fn plan(object: &CloudAccount) -> Result<Plan, Invalid> {
         assume: assume(spec)?,
         endpoints: endpoints(spec)?,
         allowed: spec.allowed_namespaces.clone(),
-        pinned: object.status.as_ref().and_then(|status| status.account_id.clone()),
+        pinned: object.status.as_ref().and_then(|status| status.shared.account_id.clone()),
         standing: standing(object),
     })
 }

@@ -25,7 +25,7 @@ pub fn report(
             message: "Nothing is removed from the account.".to_owned(),
         };
     }
-    status.account_id = status.account_id.or_else(|| observed.account.clone());
+    status.shared.account_id = status.shared.account_id.or_else(|| observed.account.clone());
     status.ecs_role = match &observed.role {
         RoleFact::Unasked => status.ecs_role,
         RoleFact::Missing => Some(EcsRoleStatus::default()),

@@ -38,8 +38,11 @@ pub async fn act(object: &EncryptedDisk, world: &World, effect: &DiskEffect) -> 
             amend(object, world, id, amendment).await
         }
         DiskEffect::Resize { id, size_gib, online } => {
-            verify_ours(object, world, id).await?;
-            Ok(cloud.resize_disk(region, id, *size_gib, *online).await?)
+            // Grown by a call whose answer was lost, or that the decision had not seen yet.
+            match verify_ours(object, world, id).await? {
+                Some(disk) if disk.size_gib >= *size_gib => Ok(()),
+                _ => Ok(cloud.resize_disk(region, id, *size_gib, *online).await?),
+            }
         }
         DiskEffect::Delete { id } => {
             verify_ours(object, world, id).await?;

@@ -107,8 +107,8 @@ use crate::resource::{
         )
         .message("source is immutable; create a new object"),
     validation = Rule::new(
-            "has(self.category) == has(oldSelf.category) && (!has(self.category) || self.category == \
-             oldSelf.category)"
+            "(has(self.category) ? self.category : 'cloud_essd') == \
+             (has(oldSelf.category) ? oldSelf.category : 'cloud_essd')"
         )
         .message("category is immutable; create a new object"),
     validation = Rule::new(

@@ -42,17 +42,24 @@ pub async fn observe(
         Desired::Present(wanted) => Some(wanted),
         Desired::Absent { .. } => None,
     };
-    // An adopted image is compared with its key before it was ever written down.
     let compares = observed.known.is_some() || wanted.is_some_and(|wanted| wanted.adopt.is_some());
-    if let (Some(wanted), true) = (wanted, observed.refusal.is_none() || compares) {
+    if let Some(wanted) = wanted.filter(|_| observed.refusal.is_none() || compares) {
         observed.source = source(object, wanted, world).await?;
-        if !matches!(observed.source, SourceFact::TooLarge { .. }) {
-            let pinned = status.key_id.as_deref();
-            observed.key = world.key_fact(&wanted.region, &wanted.key, wanted.service_key, pinned).await?;
-            observed.repointed = world.repointed(&wanted.region, &wanted.key, pinned).await;
-        }
     }
-    find_copies(object, wanted, &owner, world, &mut observed).await?;
+    let images = find_images(object, wanted, &owner, world, &mut observed).await?;
+    // What is there is compared with its key, whatever was refused, also before it was ever written down.
+    let compares = observed.refusal.is_none() || compares || !images.is_empty();
+    if let Some(wanted) = wanted.filter(|_| compares)
+        && !matches!(observed.source, SourceFact::TooLarge { .. })
+    {
+        let pinned = status.key_id.as_deref();
+        observed.key = world.key_fact(&wanted.region, &wanted.key, wanted.service_key, pinned).await?;
+        observed.repointed = world.repointed(&wanted.region, &wanted.key, pinned).await;
+    }
+    for image in images {
+        let copy = fact(&image, wanted, &owner, &observed.key, world, &object.spec.region).await?;
+        observed.copies.insert(copy);
+    }
     match wanted {
         Some(wanted) => {
             observed.timed_out = timed_out(&status.copy_started_at, wanted, began);
@@ -61,8 +68,9 @@ pub async fn observe(
         None => {
             queue.leave(&owner.uid);
             let id = status.key_id.as_deref().or(object.spec.key.id.as_deref());
-            let revoked = id.and_then(|id| world.revoked(&object.spec.region, id));
-            observed.key = revoked.unwrap_or(KeyFact::Unasked);
+            if let Some(id) = id {
+                observed.key = world.revoked(&object.spec.region, id).await?.unwrap_or(KeyFact::Unasked);
+            }
             let recorded: Vec<String> = status.snapshots.iter().map(|snapshot| snapshot.id.clone()).collect();
             observed.leftover_snapshots = leftovers(object, desired, &recorded, world, &observed).await?;
             let behind = observed
@@ -100,13 +108,13 @@ async fn source(object: &EncryptedImage, wanted: &Wanted, world: &World) -> Resu
 }
 
 /// By the adopted id, else by the id that is known, else by tags.
-async fn find_copies(
+async fn find_images(
     object: &EncryptedImage,
     wanted: Option<&Wanted>,
     owner: &Owner,
     world: &World,
     observed: &mut Observed,
-) -> Result<(), Fault> {
+) -> Result<Vec<alibaba::Image>, Fault> {
     let region = &object.spec.region;
     let adopted = object.spec.adopt.as_ref().map(|adopt| adopt.external_id.clone());
     let answered = match &observed.creation {
@@ -135,11 +143,7 @@ async fn find_copies(
             }
         }
     }
-    for image in found {
-        let copy = fact(&image, wanted, owner, &observed.key, world, region).await?;
-        observed.copies.insert(copy);
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// A copy with the proof of its encryption: images show no key, so every snapshot behind them is read.

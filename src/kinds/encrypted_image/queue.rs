@@ -12,8 +12,12 @@ use tokio::time::Instant;
 /// Copies that the cloud runs at the same time in one region (API reference §2.1).
 pub const RUNNING_MAX: u32 = 5;
 
-/// A place that nobody has asked for again in this time belongs to an object that is gone.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
+/// A running copy that nobody has looked at again in this time belongs to an object that is gone.
+const RUNNING_FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// The same for a place of one that waits, which asks every quarter of a minute. It has no finalizer, so that nobody sees it go; and
+/// whoever only came late gets his place back, because the oldest goes first.
+const WAITING_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The queue that all EncryptedImages of a process share.
 #[derive(Default)]
@@ -38,11 +42,18 @@ struct Place {
     touched: Instant,
 }
 
+impl Place {
+    fn is_forgotten(&self) -> bool {
+        let limit = if self.running { RUNNING_FORGOTTEN_AFTER } else { WAITING_FORGOTTEN_AFTER };
+        self.touched.elapsed() >= limit
+    }
+}
+
 impl CopyQueue {
     /// How many must finish or go first; 0 means that it is this one's turn, and the turn is taken.
     pub fn ask(&self, ticket: Ticket) -> u32 {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        places.retain(|_, place| place.touched.elapsed() < FORGOTTEN_AFTER);
+        places.retain(|_, place| !place.is_forgotten());
         let behind = behind(&places, &ticket);
         let place = Place { running: behind == 0, touched: Instant::now(), ticket };
         places.insert(place.ticket.uid.clone(), place);
@@ -132,7 +143,19 @@ mod tests {
         let queue = CopyQueue::default();
         (1..=RUNNING_MAX).for_each(|number| queue.run(distinct(number)));
         assert_eq!(queue.ask(distinct(6)), 1);
-        tokio::time::advance(FORGOTTEN_AFTER).await;
+        tokio::time::advance(RUNNING_FORGOTTEN_AFTER).await;
         assert_eq!(queue.ask(distinct(6)), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_and_is_gone_holds_up_nobody_for_longer_than_a_minute() {
+        let queue = CopyQueue::default();
+        (1..=RUNNING_MAX).for_each(|number| queue.run(distinct(number)));
+        assert_eq!((queue.ask(distinct(6)), queue.ask(distinct(7))), (1, 2));
+        queue.leave("u-1");
+        assert_eq!(queue.ask(distinct(7)), 1, "the sixth may still come");
+        tokio::time::advance(WAITING_FORGOTTEN_AFTER).await;
+        assert_eq!(queue.ask(distinct(7)), 0);
+        assert_eq!(queue.ask(distinct(8)), 1, "the running ones still count");
     }
 }

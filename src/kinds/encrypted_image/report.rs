@@ -141,7 +141,7 @@ fn departure(observed: &Observed, decision: &Decision<ImageEffect>) -> String {
         Decision::Blocked(Reason::KeyRevoked) => {
             let key = observed.key.id().unwrap_or("of this object");
             format!(
-                "Nothing is deleted while a KeyRevocation holds key {key}. See kubectl get keyrevocations."
+                "Nothing is deleted while a KeyRevocation holds key {key}. Whoever has ClusterRole ecskms-revocation-auditor sees it: kubectl get keyrevocations."
             )
         }
         Decision::Wait(wait) if wait.reason == Reason::Settling => {

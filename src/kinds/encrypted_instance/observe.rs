@@ -48,7 +48,7 @@ pub async fn observe(
     };
     match wanted {
         Some(wanted) => look_at_keys(wanted, &status, world, &mut observed).await?,
-        None => observed.keys = revoked_keys(object, desired, &status, world),
+        None => observed.keys = revoked_keys(object, desired, &status, world).await?,
     }
     find_instances(object, wanted, &owner, world, &mut observed).await?;
     match (wanted, observed.instances.is_empty()) {
@@ -70,20 +70,26 @@ fn ran(status: &EncryptedInstanceStatus) -> bool {
 }
 
 /// On deletion only what a KeyRevocation holds matters, because what is under such a key is evidence. No call.
-fn revoked_keys(
+async fn revoked_keys(
     object: &EncryptedInstance,
     desired: &Desired,
     status: &EncryptedInstanceStatus,
     world: &World,
-) -> BTreeMap<String, KeyFact> {
+) -> Result<BTreeMap<String, KeyFact>, Fault> {
+    let mut held = BTreeMap::new();
     if !matches!(desired, Desired::Absent { delete: true, .. }) {
-        return BTreeMap::new();
+        return Ok(held);
     }
     let spec = &object.spec;
     let own = std::iter::once(&spec.system_disk.key).chain(spec.data_disks.iter().map(|disk| &disk.key));
     let named = std::iter::once(&spec.key).chain(own.flatten()).filter_map(|key| key.id.as_deref());
-    let ids = named.chain(status.keys.iter().map(|key| &*key.key_id));
-    ids.filter_map(|id| Some((id.to_owned(), world.revoked(&spec.region, id)?))).collect()
+    let ids: BTreeSet<String> =
+        named.chain(status.keys.iter().map(|key| &*key.key_id)).map(str::to_owned).collect();
+    for id in ids {
+        let fact = world.revoked(&spec.region, &id).await?;
+        held.extend(fact.map(|fact| (id, fact)));
+    }
+    Ok(held)
 }
 
 /// Each key once, pinned to what it was at first; and aliases that point elsewhere by now.

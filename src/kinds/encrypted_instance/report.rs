@@ -203,7 +203,7 @@ fn departure(observed: &Observed, decision: &Decision<InstanceEffect>) -> String
         Decision::Blocked(Reason::KeyRevoked) => {
             let key = worst_key(observed).and_then(|(_, key, _)| key.id()).unwrap_or("of this object");
             format!(
-                "Nothing is stopped or deleted while a KeyRevocation holds key {key}. See kubectl get keyrevocations."
+                "Nothing is stopped or deleted while a KeyRevocation holds key {key}. Whoever has ClusterRole ecskms-revocation-auditor sees it: kubectl get keyrevocations."
             )
         }
         Decision::Blocked(Reason::DeletionProtected) => format!(

@@ -12,10 +12,11 @@ use serde_json::json;
 use super::api::KeyRevocation;
 use super::blast::Blast;
 use super::decide::{Deed, ECS_GRANT, Goal, Lever, Probe, RevocationEffect};
-use super::notes::{ACCEPTED, Notes};
+use super::notes::Notes;
+use super::promise::ACCEPTED;
 use super::{observe, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
-use crate::kind::{Fault, Owner, World};
+use crate::kind::{Fault, FaultClass, Owner, World};
 
 pub mod machines;
 
@@ -24,6 +25,8 @@ const SNAPSHOTS_AT_ONCE: usize = 8;
 /// How long all of them may take, whatever is waited for the list: half of a pass, which would else be given up before the cut
 /// and begin anew with the same snapshots.
 const EVIDENCE_MAX: Duration = Duration::from_secs(60);
+/// How long evidence and stop calls may take together, so that the cut comes in the same pass.
+const BOTH_MAX: Duration = Duration::from_secs(100);
 
 /// Performs the effect. Effects that only record never come here.
 pub async fn act(
@@ -35,8 +38,13 @@ pub async fn act(
     match effect {
         RevocationEffect::Cut => {
             read_afresh(object, world, Goal::Revoked).await?;
-            notes.try_cut(object.metadata.uid.as_deref().unwrap_or_default());
-            switch(object, world, notes, false).await
+            let cut = switch(object, world, notes, false).await;
+            let passes = |fault: &Fault| matches!(fault.class, FaultClass::Transient | FaultClass::Throttled);
+            notes.try_cut(
+                object.metadata.uid.as_deref().unwrap_or_default(),
+                cut.as_ref().map_or_else(passes, |()| true),
+            );
+            cut
         }
         RevocationEffect::Return { on } => {
             read_afresh(object, world, Goal::Restored).await?;
@@ -50,6 +58,7 @@ pub async fn act(
         | RevocationEffect::Reassert
         | RevocationEffect::RecordStops
         | RevocationEffect::BeginRestore
+        | RevocationEffect::EndRestore
         | RevocationEffect::Farewell => {
             Err(Fault::defect("Misrouted", "a record is not a mutation; please report this"))
         }
@@ -151,8 +160,9 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
         return Err(Fault::conflict("the list of disks is not there any more; looking again"));
     };
     let owner = Owner::of(&world.settings.cluster, object);
-    let limit =
-        Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds)).min(EVIDENCE_MAX);
+    let patience = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
+    let stops = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
+    let limit = patience.min(EVIDENCE_MAX).min(BOTH_MAX.saturating_sub(stops));
     let details = Mutex::new(Vec::new());
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
         let (owner, details) = (&owner, &details);

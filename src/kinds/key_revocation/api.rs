@@ -117,7 +117,7 @@ pub use status::{
         .message("reason is immutable: the object is a record")
         .field_path(".reason"),
     validation = Rule::new("self.requestedBy == oldSelf.requestedBy")
-        .message("requestedBy is immutable: the object is a record")
+        .message("requestedBy is immutable: the object is a record; leave it as it is, whoever changes the rest")
         .field_path(".requestedBy"),
     validation = Rule::new(
             "has(self.method) == has(oldSelf.method) && (!has(self.method) || self.method == oldSelf.method)"

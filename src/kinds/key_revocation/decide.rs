@@ -6,7 +6,11 @@
 
 use super::blast::Blast;
 use super::promise;
-use crate::decision::{Decision, Effect, Machine, Reason, Take};
+use crate::decision::{Decision, Machine, Reason};
+
+mod effect;
+
+pub use effect::RevocationEffect;
 
 /// The policy through which ECS uses customer keys, as status writes it.
 pub const ECS_GRANT: &str = "System/AliyunECSDiskEncryptRolePolicy";
@@ -255,73 +259,6 @@ pub struct Probe {
     pub word: String,
 }
 
-/// A mutation, or the record of one to come.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RevocationEffect {
-    /// Record the prior state, and what is going to be stopped.
-    Record,
-    /// Ask for the snapshots.
-    TakeEvidence,
-    /// Send the stop calls.
-    Stop,
-    /// Switch off.
-    Cut,
-    /// Record that somebody switched it on, before it is switched off again.
-    Reassert,
-    /// Record what is going to be stopped although the cut is done.
-    RecordStops,
-    /// Record that the restoration begins.
-    BeginRestore,
-    /// Switch to what was recorded.
-    Return {
-        /// True: on.
-        on: bool,
-    },
-    /// Start what was stopped.
-    Start,
-    /// Put the whole list where the cluster's people can read it.
-    Publish,
-    /// Write the journal's last entry.
-    Farewell,
-}
-
-impl Effect for RevocationEffect {
-    fn claim(&self) -> Option<Take> {
-        None
-    }
-
-    fn records(&self) -> bool {
-        use RevocationEffect::{BeginRestore, Farewell, Reassert, Record, RecordStops};
-        matches!(self, Record | Reassert | RecordStops | BeginRestore | Farewell)
-    }
-
-    fn reason(&self) -> Reason {
-        use RevocationEffect::{BeginRestore, Farewell, Publish, Return, Start};
-        match self {
-            BeginRestore | Return { .. } | Start => Reason::Restoring,
-            Farewell => Reason::Deleting,
-            Publish => Reason::Planning,
-            _ => Reason::Revoking,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            RevocationEffect::Record => "record",
-            RevocationEffect::TakeEvidence => "evidence",
-            RevocationEffect::Stop => "stop",
-            RevocationEffect::Cut => "cut",
-            RevocationEffect::Reassert => "reassert",
-            RevocationEffect::RecordStops => "record-stops",
-            RevocationEffect::BeginRestore => "begin-restore",
-            RevocationEffect::Return { .. } => "return",
-            RevocationEffect::Start => "start",
-            RevocationEffect::Publish => "publish",
-            RevocationEffect::Farewell => "farewell",
-        }
-    }
-}
-
 impl Machine for RevocationMachine {
     type Desired = Desired;
     type Observed = Observed;
@@ -367,6 +304,10 @@ fn impossible(observed: &Observed) -> Option<Reason> {
 
 /// Before anything was changed: everything that may hold the cut back, then the record.
 fn begin(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
+    if promise::has_cut(observed) {
+        // What would have held it back was seen too late: without the record, nobody could give it back.
+        return Decision::Do(RevocationEffect::Record);
+    }
     if let Some(reason) = impossible(observed) {
         return Decision::Blocked(reason);
     }
@@ -438,6 +379,8 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
         return Decision::Do(RevocationEffect::RecordStops);
     }
     match observed.inventory {
+        // A list from before the cut says nothing of who runs after it.
+        _ if observed.stage == Stage::Cutting => Decision::wait_seconds(Reason::Planning),
         Inventory::Unasked | Inventory::Running => Decision::wait_seconds(Reason::Planning),
         Inventory::Done(_) if !observed.published => Decision::Do(RevocationEffect::Publish),
         Inventory::Late | Inventory::Done(_) => Decision::Settled,
@@ -448,7 +391,7 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
 fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     let Some(prior) = observed.prior else { return Decision::Blocked(Reason::NothingToRestore) };
     if observed.stage == Stage::Restored && observed.closed {
-        return Decision::Settled;
+        return if observed.switch == prior { start(observed) } else { Decision::Settled };
     }
     if observed.holder.is_some() {
         return Decision::wait_patient(Reason::OverlappingRevocation);
@@ -460,6 +403,10 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.switch != prior {
         return match promise::way_back(prior, observed.switch) {
             Err(reason) => Decision::Blocked(reason),
+            // Another revocation of it is on its way back.
+            Ok(_) if observed.stage == Stage::Restored && observed.aged && observed.unfinished => {
+                Decision::wait_patient(Reason::OverlappingRevocation)
+            }
             // Nothing of this revocation can arrive any more, so it is somebody else who switched, perhaps in the next emergency.
             Ok(_) if observed.stage == Stage::Restored && observed.aged => {
                 Decision::Blocked(Reason::SwitchedSinceRestored)
@@ -472,6 +419,14 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.stage < Stage::Restoring {
         return Decision::Do(RevocationEffect::BeginRestore);
     }
+    if observed.stage == Stage::Restoring && observed.starts != Starts::None {
+        return Decision::Do(RevocationEffect::EndRestore);
+    }
+    start(observed)
+}
+
+/// The key is back; what this revocation stopped is started.
+fn start(observed: &Observed) -> Decision<RevocationEffect> {
     match observed.starts {
         Starts::Due => Decision::Do(RevocationEffect::Start),
         Starts::Moving => Decision::wait_seconds(Reason::Restoring),

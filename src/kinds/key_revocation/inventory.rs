@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::blast::{DiskFact, Facts, InstanceFact, MountFact, ROLE_LIMIT, VolumeFact};
 use super::decide::{Lever, Running};
-use crate::alibaba::Cloud;
+use crate::alibaba::{self, Cloud, Disk};
 use crate::kind::cluster::{self, Trouble, Volume, all, bounded, is_absent};
 use crate::resource::{GROUP, tag};
 
@@ -53,9 +53,8 @@ pub async fn of_both(cloud: &Cloud, kube: &Client, cluster: &str, question: &Que
 /// Disks, snapshots, images and instances.
 pub async fn of_cloud(cloud: &Cloud, question: &Question) -> Facts {
     let Question { region, key_id, .. } = question;
-    let under_key = [("KMSKeyId", key_id.as_str())];
     let (disks, snapshots, images) = tokio::join!(
-        cloud.disks_where(region, &under_key),
+        disks_under(cloud, region, key_id),
         cloud.snapshots_under_key(region, key_id),
         cloud.own_images(region),
     );
@@ -93,6 +92,23 @@ pub async fn of_cloud(cloud: &Cloud, question: &Question) -> Facts {
         facts.limits.push(format!("{ROLE_LIMIT}; only what is under {key_id} in {region} is listed"));
     }
     facts
+}
+
+/// The disks under a key. Nobody confirms that the filter works for a key that is switched off, and in which form it wants the key,
+/// so that an answer of nothing is checked against all encrypted disks.
+async fn disks_under(cloud: &Cloud, region: &str, key_id: &str) -> Result<Vec<Disk>, alibaba::Error> {
+    let filtered = cloud.disks_where(region, &[("KMSKeyId", key_id)]).await?;
+    if !filtered.is_empty() {
+        return Ok(filtered);
+    }
+    let mut encrypted = cloud.disks_where(region, &[("Encrypted", "true")]).await?;
+    encrypted.retain(|disk| disk.kms_key_id.as_deref().and_then(bare_id) == Some(key_id));
+    Ok(encrypted)
+}
+
+/// The id of a key that may be shown by its ARN.
+fn bare_id(key: &str) -> Option<&str> {
+    key.rsplit('/').next()
 }
 
 /// Keeps what was found, or says that it is missing.
@@ -260,8 +276,7 @@ pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, S
         let disks = cloud.disks_where(&region, &[("Encrypted", "true")]).await;
         for disk in disks.map_err(|error| error.to_string())? {
             let own = disk.instance_id.as_ref().is_some_and(|id| instances.contains(id));
-            // A disk may show the key by its ARN.
-            let key = disk.kms_key_id.as_deref().and_then(|key| key.rsplit('/').next());
+            let key = disk.kms_key_id.as_deref().and_then(bare_id);
             keys.extend(key.filter(|_| own).map(|key| (region.clone(), key.to_owned())));
         }
     }

@@ -9,9 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use sha2::{Digest, Sha256};
 
 use super::api::{JournalAnchor, JournalEntry};
+use super::promise;
 
 /// Entries that status keeps. A journal that has dropped some is exactly this long, and recognised by that.
 pub const ENTRIES_MAX: usize = 50;
+
+/// The entry that says that somebody took the revocation back.
+pub const REVERTED: &str = "RevocationReverted";
 
 /// What an entry says, before it has a number and a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +125,15 @@ pub fn micros(time: jiff::Timestamp) -> jiff::Timestamp {
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// True if a cut was accepted that nobody is known to have taken back since.
+pub fn tells_cut(journal: &[JournalEntry]) -> bool {
+    journal
+        .iter()
+        .rev()
+        .take_while(|entry| entry.action != REVERTED)
+        .any(|entry| promise::CUTS.contains(&entry.action.as_str()) && entry.result == promise::ACCEPTED)
 }
 
 #[cfg(test)]

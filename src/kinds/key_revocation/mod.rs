@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
+use crate::kind::cluster;
 use crate::kind::revocations::Hold;
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
 use crate::resource::{AccountReference, SharedStatus, check};
@@ -42,8 +43,10 @@ const WARM_EVERY: Duration = Duration::from_secs(10);
 const WARM_LOOK_MAX: Duration = Duration::from_secs(2);
 /// How soon after the first round the second one comes.
 const WARM_FIRST: Duration = Duration::from_secs(1);
-/// How often the keys of this cluster's own nodes are looked up for the guard against locking oneself out.
+/// How often the keys of this cluster's own nodes are looked up for the guard against locking oneself out, in such rounds.
 const OWN_KEYS_EVERY: u32 = 30;
+/// How often the nodes are listed, to see whether there is another one.
+const OWN_NODES_EVERY: u32 = 3;
 
 impl KindStatus for KeyRevocationStatus {
     fn shared(&self) -> &SharedStatus {
@@ -60,6 +63,7 @@ impl Kind for KeyRevocation {
     type Status = KeyRevocationStatus;
     type Shared = Notes;
     const LANE: Lane = Lane::Emergency;
+    const ALARMS: &[&str] = &["JournalBroken", "RevocationReverted"];
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
@@ -145,17 +149,16 @@ impl Kind for KeyRevocation {
         }
     }
 
+    fn unserved(world: &World) {
+        world.revocations.cannot_be();
+    }
+
     async fn companion(world: &World, notes: &Notes) {
         let mut round = 0_u32;
         loop {
             let own_keys = async {
-                if round.is_multiple_of(OWN_KEYS_EVERY) {
-                    match inventory::own_keys(&world.cloud, &world.kube).await {
-                        Ok(keys) => notes.set_own_keys(keys),
-                        Err(error) => tracing::warn!(
-                            "the keys of this cluster's own nodes are not known, so nothing guards against revoking them: {error}"
-                        ),
-                    }
+                if round.is_multiple_of(OWN_NODES_EVERY) {
+                    look_at_own_keys(world, notes, round.is_multiple_of(OWN_KEYS_EVERY)).await;
                 }
             };
             tokio::join!(own_keys, keep_warm(world));
@@ -163,6 +166,23 @@ impl Kind for KeyRevocation {
             tokio::time::sleep(if round == 0 { WARM_FIRST } else { WARM_EVERY }).await;
             round = round.wrapping_add(1);
         }
+    }
+}
+
+/// Lists the keys of this cluster's own nodes, if there is another node or `anyway`.
+async fn look_at_own_keys(world: &World, notes: &Notes, anyway: bool) {
+    let look = async {
+        let nodes = cluster::node_uids(&world.kube).await.map_err(|error| error.to_string())?;
+        if anyway || notes.own_nodes() != Some(nodes.clone()) {
+            notes.set_own_keys(inventory::own_keys(&world.cloud, &world.kube).await?, nodes);
+        }
+        Ok::<(), String>(())
+    };
+    if let Err(error) = look.await {
+        notes.miss_own_keys();
+        tracing::warn!(
+            "the keys of this cluster's own nodes could not be listed; what was known before guards against revoking them: {error}"
+        );
     }
 }
 

@@ -1,15 +1,17 @@
 //! What this process remembers of each revocation between two looks. Memory only: after a crash, status and a new look say it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::api::{JournalAnchor, JournalEntry};
 use super::blast::Blast;
 use super::decide::{Deed, Inventory, Probe};
 use super::journal;
+use super::promise::ACCEPTED;
 
 /// Shared by all revocations of this process, and by the listings that run beside them.
 #[derive(Clone, Default)]
@@ -18,7 +20,11 @@ pub struct Notes(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     objects: Mutex<HashMap<String, Note>>,
-    own_keys: Mutex<HashSet<(String, String)>>,
+    /// None until they were listed for the first time.
+    own_keys: Mutex<Option<HashSet<(String, String)>>>,
+    own_nodes: Mutex<Option<BTreeSet<String>>>,
+    /// True once somebody has tried to list them.
+    guarded: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -31,6 +37,7 @@ struct Note {
     stops_answered: Option<i64>,
     evidence_taken: bool,
     cut_tried: bool,
+    cut_open: bool,
     published: Option<Published>,
     starts: BTreeMap<String, Started>,
 }
@@ -136,9 +143,15 @@ impl Notes {
                 (other.action, &other.target, &other.result) == (deed.action, &deed.target, &deed.result)
             };
             let repeated = deed.result != ACCEPTED && note.deeds.last().is_some_and(same);
-            if !repeated && note.deeds.len() < Self::DEEDS_MAX {
-                note.deeds.push(deed);
+            if repeated {
+                return;
             }
+            if note.deeds.len() >= Self::DEEDS_MAX {
+                // What was accepted is never forgotten for what was refused.
+                let refused = note.deeds.iter().position(|deed| deed.result != ACCEPTED);
+                note.deeds.remove(refused.unwrap_or_default());
+            }
+            note.deeds.push(deed);
         });
     }
 
@@ -194,14 +207,20 @@ impl Notes {
         self.with(uid, |note| note.stops_answered == Some(requested_at))
     }
 
-    /// The cut was asked for, with whatever answer.
-    pub fn try_cut(&self, uid: &str) {
-        self.with(uid, |note| note.cut_tried = true);
+    /// The cut was asked for without a look; `open` if it may have come, or may come when it is asked for again.
+    pub fn try_cut(&self, uid: &str, open: bool) {
+        self.with(uid, |note| (note.cut_tried, note.cut_open) = (true, open));
     }
 
-    /// True if it was.
-    pub fn tried_cut(&self, uid: &str) -> bool {
-        self.with(uid, |note| note.cut_tried)
+    /// True if the next step after a cut without a look is to look and to record it. Said once for each try: where neither works,
+    /// the cut comes before they are tried again.
+    pub fn take_tried_cut(&self, uid: &str) -> bool {
+        self.with(uid, |note| std::mem::take(&mut note.cut_tried))
+    }
+
+    /// True unless the last try was refused for good.
+    pub fn may_have_cut(&self, uid: &str) -> bool {
+        self.with(uid, |note| note.cut_open)
     }
 
     /// The snapshots were asked for.
@@ -295,22 +314,44 @@ impl Notes {
     }
 
     /// The customer keys of the operator's own account under which nodes of this cluster have disks: region and key.
-    pub fn set_own_keys(&self, keys: HashSet<(String, String)>) {
-        *lock(&self.0.own_keys) = keys;
+    pub fn set_own_keys(&self, keys: HashSet<(String, String)>, nodes: BTreeSet<String>) {
+        *lock(&self.0.own_keys) = Some(keys);
+        *lock(&self.0.own_nodes) = Some(nodes);
+        self.0.guarded.send_replace(true);
     }
 
-    /// True if nodes of this cluster are known to have disks under the key; under any customer key, if none is named.
-    pub fn is_own_key(&self, region: &str, key_id: Option<&str>) -> bool {
-        let keys = lock(&self.0.own_keys);
-        match key_id {
-            None => !keys.is_empty(),
-            Some(key_id) => keys.contains(&(region.to_owned(), key_id.to_owned())),
+    /// The uids of the nodes of which that was said.
+    pub fn own_nodes(&self) -> Option<BTreeSet<String>> {
+        lock(&self.0.own_nodes).clone()
+    }
+
+    /// They could not be listed, so that nobody need wait for them.
+    pub fn miss_own_keys(&self) {
+        self.0.guarded.send_replace(true);
+    }
+
+    /// Waits until they were listed once, or could not be: a process that has just begun knows of no node yet.
+    pub async fn look_for_own_keys(&self) {
+        /// Longer than a list of nodes and disks takes, and short beside the time that people need to order a cut.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let mut guarded = self.0.guarded.subscribe();
+        let listed = async { guarded.wait_for(|done| *done).await.is_ok() };
+        if !tokio::time::timeout(PATIENCE, listed).await.unwrap_or_default() {
+            self.miss_own_keys();
         }
     }
-}
 
-/// The result of a deed that the cloud accepted.
-pub const ACCEPTED: &str = "Accepted";
+    /// True if nodes of this cluster are known to have disks under the key; under any customer key, if none is named. None if they
+    /// could not be listed yet.
+    pub fn is_own_key(&self, region: &str, key_id: Option<&str>) -> Option<bool> {
+        let keys = lock(&self.0.own_keys);
+        let keys = keys.as_ref()?;
+        Some(match key_id {
+            None => !keys.is_empty(),
+            Some(key_id) => keys.contains(&(region.to_owned(), key_id.to_owned())),
+        })
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -349,6 +390,14 @@ mod tests {
         journal::append("u-1", &mut journal, &mut anchor, line);
         assert_eq!(notes.deeds("u-1", &journal), [deed(1, "Rejected.Throttling")]);
         assert!(notes.deeds("u-2", &[]).is_empty());
+        for number in 0..100 {
+            notes.add("u-1", deed(10 + number, ["Timeout", "Throttling"][number as usize % 2]));
+            if number == 5 {
+                notes.add("u-1", deed(5, ACCEPTED));
+            }
+        }
+        let kept = notes.deeds("u-1", &journal);
+        assert!(kept.len() <= Notes::DEEDS_MAX && kept.contains(&deed(5, ACCEPTED)), "{kept:?}");
     }
 
     #[tokio::test(start_paused = true)]

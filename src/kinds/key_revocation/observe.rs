@@ -5,13 +5,13 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::api::{KeyRevocation, KeyRevocationStatus, Phase};
+use super::api::{KeyRevocation, KeyRevocationStatus, Phase, RestoreTo};
 use super::blast;
 use super::decide::{
     Desired, Goal, Inventory, KeyCheck, Lever, Observed, Running, Stage, Starts, Step, Switch, Wanted,
 };
 use super::inventory::{self, Question};
-use super::notes::{ACCEPTED, Found, Notes, Wish};
+use super::notes::{Found, Notes, Wish};
 use super::{act, journal, others, promise};
 use crate::alibaba::{Cloud, KeyState};
 use crate::kind::{Fault, FaultClass, World};
@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_secs(60);
 
 /// How much time may lie between the reading of the key and that of the other revocations: less than any of them needs to close.
 const LOOK_MAX: Duration = Duration::from_secs(30);
+
+/// How long a look at this cluster's own nodes may take before a cut.
+const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that `decide` needs to know.
 pub async fn observe(
@@ -32,14 +35,30 @@ pub async fn observe(
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let status = object.status.clone().unwrap_or_default();
     let now = world.clock.now();
+    if let Desired::Present(wanted) = desired
+        && wanted.goal == Goal::Revoked
+        && !wanted.allow_self_lockout
+        && stage(&status) == Stage::Fresh
+        && !world.settings.without_cluster
+    {
+        notes.look_for_own_keys().await;
+        let told = status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout);
+        if told && !hits_own_nodes(object, notes) {
+            // The plan has seen a node that was not there at the last look.
+            let look = super::look_at_own_keys(world, notes, true);
+            let _ = tokio::time::timeout(OWN_KEYS_MAX, look).await;
+        }
+    }
     let mut observed = remembered(object, &status, notes, uid, now);
     let Desired::Present(wanted) = desired else { return Ok(observed) };
     if observed.stage == Stage::Restored && observed.closed {
-        // The record is closed: what becomes of the key now is its owner's business.
+        // The record is closed: what becomes of the key now is its owner's business. Machines may still be to be started.
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
+        look_at_starts(object, &status, world, notes, &mut observed).await?;
         return Ok(observed);
     }
-    if observed.stage == Stage::Fresh && super::cuts_at_once(object) && !notes.tried_cut(uid) {
+    let cut = promise::has_cut(&observed);
+    if observed.stage == Stage::Fresh && !cut && super::cuts_at_once(object) && !notes.take_tried_cut(uid) {
         // The object says what it goes back to, and is the record of it: nothing is asked before the cut.
         return Ok(observed);
     }
@@ -49,7 +68,7 @@ pub async fn observe(
         // no harm if somebody else has been faster.
         observed.switch = Switch::On;
     } else if let Err(fault) = look_at_switch(object, wanted, &world.cloud, &mut observed).await {
-        if !goes_on_unseen(wanted, &observed, &fault) {
+        if !goes_on_unseen(object, wanted, &observed, notes, &fault) {
             return Err(held_back(fault, wanted, &observed));
         }
         (observed.switch, observed.word) = (Switch::Unknown, "Unknown".to_owned());
@@ -73,7 +92,7 @@ pub async fn observe(
     {
         look_at_inventory(object, wanted, world, notes, &mut observed);
     }
-    look_at_steps(object, &status, wanted, notes, now, &mut observed);
+    look_at_steps(object, &status, wanted, notes, &mut observed);
     Ok(observed)
 }
 
@@ -100,7 +119,11 @@ fn remembered(
     now: jiff::Timestamp,
 ) -> Observed {
     let restoring = object.spec.desired_state == super::api::DesiredState::Restored;
-    let known = super::goes_back_to(object).filter(|_| restoring || status.prior_state.is_some());
+    let deeds = notes.deeds(uid, &status.journal);
+    let cut = object.spec.restore_to == RestoreTo::Enabled && promise::tell_cut(&deeds);
+    let known = super::goes_back_to(object)
+        .or_else(|| cut.then(|| promise::declared(super::lever(&object.spec))))
+        .filter(|_| restoring || status.prior_state.is_some());
     let prior = known.map(|(word, policies)| switch_recorded(object, &word, policies.as_deref()));
     let passed = |since: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime>,
                   limit: Duration| {
@@ -115,6 +138,12 @@ fn remembered(
         object.spec.drill.map(|drill| Duration::from_secs(u64::from(drill.restore_after_minutes) * 60));
     let verified = journal::verify(uid, &status.journal, status.journal_anchor.as_ref());
     let continued = notes.continues(uid, &status.journal, status.journal_anchor.as_ref());
+    if (verified.is_err() || !continued)
+        && !status.shared.conditions.iter().any(|condition| condition.type_ == "JournalBroken")
+    {
+        let name = object.metadata.name.as_deref();
+        tracing::error!(revocation = name, "somebody else changed the journal in status: {verified:?}");
+    }
     Observed {
         switch: Switch::Unasked,
         word: String::new(),
@@ -134,7 +163,7 @@ fn remembered(
         drill_over: drill.is_some_and(|drill| passed(&status.timings.revoked_at, drill)),
         aged: passed(&status.timings.restored_at, SETTLE),
         closed: status.timings.closed_at.is_some(),
-        deeds: notes.deeds(uid, &status.journal),
+        deeds,
         probe: None,
         journal_intact: verified.is_ok() && continued,
         published: true,
@@ -160,10 +189,19 @@ pub fn named_key(object: &KeyRevocation) -> Option<&str> {
     }
 }
 
-/// True if nodes of this cluster are known to need what is taken. Without ECS's role in another account, they lose nothing.
+/// True if nodes of this cluster are known to need what is taken. Without ECS's role in another account, they lose nothing. Where
+/// they cannot be listed, what status says of an earlier look counts.
 pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
     let key = named_key(object);
-    (key.is_some() || object.spec.account_ref.is_none()) && notes.is_own_key(&object.spec.region, key)
+    if key.is_none() && object.spec.account_ref.is_some() {
+        return false;
+    }
+    notes.is_own_key(&object.spec.region, key).unwrap_or_else(|| {
+        object.status.as_ref().is_some_and(|status| {
+            status.shared.conditions.iter().any(|condition| condition.type_ == promise::SELF_LOCKOUT)
+                || status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout)
+        })
+    })
 }
 
 pub fn stage(status: &KeyRevocationStatus) -> Stage {
@@ -198,18 +236,34 @@ fn asked_at(object: &KeyRevocation, notes: &Notes, uid: &str, now: jiff::Timesta
     }
 }
 
-/// True if the next step is right whatever the look would have shown: the record of a cut that was accepted, and the return to what
-/// is recorded where looking is not allowed. What cannot be looked at is never called revoked or restored.
-fn goes_on_unseen(wanted: &Wanted, observed: &Observed, fault: &Fault) -> bool {
-    let accepted = |actions: [&str; 2]| {
-        observed.deeds.iter().any(|deed| actions.contains(&deed.action) && deed.result == ACCEPTED)
+/// True if the next step is right whatever the look would have shown: the record of a cut that was accepted or that is declared, a
+/// cut that is recorded, and the return to what is recorded where looking is not allowed. What cannot be looked at is never called
+/// revoked or restored, and what was never cut is not returned.
+fn goes_on_unseen(
+    object: &KeyRevocation,
+    wanted: &Wanted,
+    observed: &Observed,
+    notes: &Notes,
+    fault: &Fault,
+) -> bool {
+    let denied = fault.class == FaultClass::Denied;
+    let journal = object.status.as_ref().map(|status| status.journal.as_slice()).unwrap_or_default();
+    let cut = || promise::has_cut(observed) || journal::tells_cut(journal);
+    // Where something is waited for, the record comes before the first try.
+    let open = || {
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        notes.may_have_cut(uid) || (denied && !super::cuts_at_once(object))
+    };
+    let returned = || {
+        let accepted = |deed: &super::decide::Deed| deed.result == promise::ACCEPTED;
+        observed.deeds.iter().any(|deed| promise::RETURNS.contains(&deed.action) && accepted(deed))
     };
     match (promise::goal(wanted, observed), observed.stage) {
-        (Goal::Revoked, Stage::Fresh) => wanted.declared && accepted(promise::CUTS),
-        (Goal::Restored, Stage::Cutting | Stage::Cut) => fault.class == FaultClass::Denied,
-        (Goal::Restored, Stage::Restoring) => {
-            fault.class == FaultClass::Denied && !accepted(promise::RETURNS)
-        }
+        (Goal::Revoked, Stage::Fresh) => wanted.declared && (promise::has_cut(observed) || open()),
+        (Goal::Revoked, Stage::Cutting) => !cut(),
+        (Goal::Restored, Stage::Cut) => denied,
+        (Goal::Restored, Stage::Cutting) => denied && cut(),
+        (Goal::Restored, Stage::Restoring) => denied && cut() && !returned(),
         _ => false,
     }
 }
@@ -231,7 +285,11 @@ async fn look_at_switch(
 ) -> Result<(), Fault> {
     let spec = &object.spec;
     // A cut waits for this reading, and the cut for nothing.
-    let waiting = observed.stage == Stage::Fresh && wanted.goal == Goal::Revoked;
+    let waiting = observed.stage == Stage::Fresh
+        && wanted.goal == Goal::Revoked
+        && wanted.approvals_missing == 0
+        && !promise::needs_inventory(wanted)
+        && object.status.as_ref().is_none_or(|status| status.phase != Some(Phase::Held));
     let cloud = if waiting { &cloud.ahead() } else { cloud };
     let found = match wanted.lever {
         Lever::Key => Some(cloud.key_now(&spec.region, &spec.key_id).await?),
@@ -357,7 +415,6 @@ fn look_at_steps(
     status: &KeyRevocationStatus,
     wanted: &Wanted,
     notes: &Notes,
-    now: jiff::Timestamp,
     observed: &mut Observed,
 ) {
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
@@ -372,9 +429,8 @@ fn look_at_steps(
     }
     if let Some(stops) = status.stops.as_ref().filter(|stops| !stops.answered) {
         let answered = notes.stops_answered(uid, stops.requested_at.0.as_microsecond());
-        let deadline = jiff::SignedDuration::from_secs(i64::from(object.spec.stop_deadline_seconds));
-        let late = stops.requested_at.0.checked_add(deadline).is_ok_and(|end| now >= end);
-        observed.stops = if answered || late { Step::Over } else { Step::Due };
+        // However late: whoever recorded them may have ended before the calls, which bound themselves.
+        observed.stops = if answered { Step::Over } else { Step::Due };
     }
     if observed.stage == Stage::Cut
         && let Inventory::Done(blast) = &observed.inventory
@@ -397,7 +453,15 @@ async fn look_at_starts(
         return Ok(());
     }
     let ids: Vec<String> = stops.instances.iter().chain(&stops.forced).cloned().collect();
-    let shown = world.cloud.instances(&object.spec.region, &ids).await?;
+    let shown = match world.cloud.instances(&object.spec.region, &ids).await {
+        Ok(shown) => shown,
+        // The end of the key's part waits for no list of machines.
+        Err(_) if observed.stage == Stage::Restoring => {
+            observed.starts = Starts::Due;
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let mut starts = Starts::None;
     for id in &ids {
         let tried = notes.start_try(uid, id);

@@ -1,12 +1,19 @@
 //! What a revocation promises, as predicates on what was seen. Pure; `decide` strives for it, models check it.
 
-use super::decide::{Desired, ECS_GRANT, Goal, Inventory, Lever, Observed, Running, Stage, Switch, Wanted};
+use super::decide::{
+    Deed, Desired, ECS_GRANT, Goal, Inventory, Lever, Observed, Running, Stage, Switch, Wanted,
+};
 use crate::decision::Reason;
 
 /// The calls that switch off, as the journal names them.
 pub const CUTS: [&str; 2] = ["DisableKey", "DetachPolicyFromRole"];
+/// The result of a call that the cloud accepted, as the journal names it.
+pub const ACCEPTED: &str = "Accepted";
 /// The calls that switch on.
 pub const RETURNS: [&str; 2] = ["EnableKey", "AttachPolicyToRole"];
+
+/// The condition that stands while the guard of this cluster's own nodes holds an order back. It outlasts whatever Ready says.
+pub const SELF_LOCKOUT: &str = "SelfLockout";
 
 /// True while the observed state equals the one that is asked for.
 pub fn holds(desired: &Desired, observed: &Observed) -> bool {
@@ -26,6 +33,16 @@ pub fn goal(wanted: &Wanted, observed: &Observed) -> Goal {
         Goal::Revoked if wanted.drill && observed.drill_over => Goal::Restored,
         goal => goal,
     }
+}
+
+/// True if this process has cut, and status does not say so yet.
+pub fn has_cut(observed: &Observed) -> bool {
+    tell_cut(&observed.deeds)
+}
+
+/// True if a cut of these was accepted.
+pub fn tell_cut(deeds: &[Deed]) -> bool {
+    deeds.iter().any(|deed| CUTS.contains(&deed.action) && deed.result == ACCEPTED)
 }
 
 /// True if no new use of the key can begin.

@@ -13,6 +13,7 @@ use super::decide::{
     Deed, Desired, Goal, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Switch,
     Wanted,
 };
+use super::promise::ACCEPTED;
 use super::{journal, promise};
 use crate::decision::Decision;
 use crate::decision::report::Report;
@@ -64,7 +65,7 @@ pub fn report(
     if !matches!(decision, Decision::Do(_)) {
         pen.standing(object, wanted, observed, decision);
     }
-    if wanted.goal >= Goal::Revoked && observed.stage >= Stage::Cut && observed.stage < Stage::Restoring {
+    if promise::goal(wanted, observed) == Goal::Revoked && observed.stage == Stage::Cut {
         pen.verify(wanted, observed);
     }
     let facts = words::facts(object, wanted, observed, &pen.status);
@@ -167,17 +168,44 @@ impl Pen<'_> {
         let time = self.at(deed.at);
         self.line_at(time.0, deed.action, &deed.target, deed.request_id.clone(), &deed.result);
         match deed.action {
-            EVIDENCE => self.status.evidence = Some(evidence(deed, time)),
+            EVIDENCE => self.take_evidence(evidence(deed, time)),
             STOP => self.answer_stops(deed),
             _ => {}
         }
     }
 
-    /// What refused is not what this revocation stopped; what may have stopped all the same is.
+    /// Several processes ask with the same tokens: who was refused, or came too late, takes nothing from who was not.
+    fn take_evidence(&mut self, taken: Evidence) {
+        let Some(old) = self.status.evidence.as_mut().filter(|old| old.missing.is_none()) else {
+            self.status.evidence = Some(taken);
+            return;
+        };
+        let all = (old.accepted + old.refused).max(taken.accepted + taken.refused);
+        let both: BTreeSet<String> = old.snapshots.iter().chain(&taken.snapshots).cloned().collect();
+        let named = u32::try_from(both.len()).unwrap_or(u32::MAX);
+        // Lists that are cut short name less than was accepted.
+        old.accepted = old.accepted.max(taken.accepted).max(named).min(all);
+        old.refused = all - old.accepted;
+        old.snapshots = both.into_iter().take(LIST_MAX).collect();
+    }
+
+    /// What refused is not what this revocation stopped; what may have stopped all the same is. Where several processes asked, the
+    /// one that was accepted counts.
     fn answer_stops(&mut self, deed: &Deed) {
         let Some(stops) = &mut self.status.stops else { return };
-        stops.answered = true;
-        let is_refusal = |code: &str| code != "Accepted" && !code.starts_with(UNCLEAR);
+        let is_refusal = |code: &str| code != ACCEPTED && !code.starts_with(UNCLEAR);
+        let may_stop = |id: &String| deed.details.iter().any(|(of, code)| of == id && !is_refusal(code));
+        let (back, refused): (Vec<RefusedStop>, _) =
+            std::mem::take(&mut stops.refused).into_iter().partition(|old| may_stop(&old.id));
+        stops.refused = refused;
+        for RefusedStop { id, forced, .. } in back {
+            if forced { &mut stops.forced } else { &mut stops.instances }.push(id);
+        }
+        // Refusals of an earlier round, and of whoever was later than another process, take nothing away.
+        let earlier = deed.at < stops.requested_at.0.as_microsecond();
+        if earlier || std::mem::replace(&mut stops.answered, true) {
+            return;
+        }
         let refused: BTreeMap<&String, &String> =
             deed.details.iter().filter(|(_, code)| is_refusal(code)).map(|(id, code)| (id, code)).collect();
         let forced: BTreeSet<String> =
@@ -238,9 +266,10 @@ impl Pen<'_> {
                 self.status.timings.restored_at = None;
                 self.status.timings.closed_at = None;
                 self.status.phase = Some(Phase::Revoking);
-                self.line("RevocationReverted", target, None, &observed.word);
+                self.line(journal::REVERTED, target, None, &observed.word);
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
+            Decision::Do(RevocationEffect::EndRestore) => self.restored(object, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
                 if self.status.prior_state.is_none() || observed.inherited.is_some() {
                     self.record_prior(target, wanted, observed);
@@ -340,10 +369,7 @@ impl Pen<'_> {
             Goal::Restored if observed.prior.is_none() => self.status.phase = Some(Phase::Held),
             Goal::Restored => {
                 if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
-                    self.status.phase = Some(Phase::Restored);
-                    // The first time counts: what a cut that was under way may still do ends a minute after it.
-                    self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
-                    self.line("Restored", &object.spec.key_id, None, &observed.word);
+                    self.restored(object, observed);
                 }
                 if observed.stage == Stage::Restored
                     && observed.aged
@@ -361,6 +387,14 @@ impl Pen<'_> {
                 }
             }
         }
+    }
+
+    /// What was recorded stands again. Machines that do not start yet do not keep the record of the key open.
+    fn restored(&mut self, object: &KeyRevocation, observed: &Observed) {
+        self.status.phase = Some(Phase::Restored);
+        // The first time counts: what a cut that was under way may still do ends a minute after it.
+        self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
+        self.line("Restored", &object.spec.key_id, None, &observed.word);
     }
 
     /// Says once that evidence was asked for and is not there: after the cut none can be taken.
@@ -402,7 +436,7 @@ impl Pen<'_> {
             .journal
             .iter()
             .rev()
-            .find(|entry| promise::CUTS.contains(&entry.action.as_str()) && entry.result == "Accepted");
+            .find(|entry| promise::CUTS.contains(&entry.action.as_str()) && entry.result == ACCEPTED);
         if let Some(at) = accepted.map(|entry| entry.time.clone())
             && self.status.timings.revoked_at.is_none()
         {

@@ -1,5 +1,7 @@
 //! What a spec means before any call, and what a revocation says about itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -55,7 +57,21 @@ fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
         fields
     };
     assert!(!hit(role.clone()), "no node is known to use a customer key");
-    notes.set_own_keys([("cn-hangzhou".to_owned(), "key-b".to_owned())].into());
+    let told = |status: Value| {
+        let mut object = object(role.clone());
+        object.status = Some(serde_json::from_value(status).expect("a status"));
+        observe::hits_own_nodes(&object, &notes)
+    };
+    let condition = json!({"type": "SelfLockout", "status": "True", "reason": "SelfLockout", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let held = json!({"phase": "Held", "conditions": [condition]});
+    assert!(told(held.clone()), "until they are listed, what was seen earlier counts");
+    assert!(told(
+        json!({"blastRadius": {"digest": "d", "complete": false, "instancesAffected": 0, "instancesRunning": 0, "instancesStopped": 0, "disks": 0, "images": 0, "snapshots": 0, "persistentVolumes": 0, "selfLockout": true, "truncated": false}})
+    ));
+    notes.set_own_keys([].into(), BTreeSet::new());
+    assert!(!told(held), "the nodes are gone");
+    notes.set_own_keys([("cn-hangzhou".to_owned(), "key-b".to_owned())].into(), BTreeSet::new());
     assert!(hit(role.clone()) && hit(json!({"keyId": "key-b"})) && !hit(json!({"keyId": "key-a"})));
     assert!(!hit(elsewhere(role)), "the role of another account");
     assert!(hit(elsewhere(json!({"keyId": "key-b"}))), "the id of a key tells it from those of all accounts");

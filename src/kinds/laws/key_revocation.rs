@@ -5,11 +5,11 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use super::super::key_revocation::decide::{
-    Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage,
+    Deed, Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage,
     Starts, Step, Switch, Wanted,
 };
 use super::super::key_revocation::promise;
-use crate::decision::{Decision, Machine};
+use crate::decision::{Decision, Machine, Reason};
 
 type Decider = fn(&Desired, &Observed) -> Decision<RevocationEffect>;
 
@@ -23,6 +23,13 @@ fn broken_law(decide: Decider) -> Option<String> {
         prop_assert!(
             !settled || promise::holds(&desired, &observed),
             "settled, but the promise does not hold"
+        );
+        let revoking =
+            matches!(&desired, Desired::Present(wanted) if promise::goal(wanted, &observed) == Goal::Revoked);
+        let unwritten = revoking && observed.stage == Stage::Fresh && promise::has_cut(&observed);
+        prop_assert!(
+            !unwritten || decision == Decision::Do(RevocationEffect::Record),
+            "a cut that came is not written down"
         );
         match decision {
             Decision::Do(effect) => may_do(&desired, &observed, &effect),
@@ -56,11 +63,20 @@ fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> 
             );
         }
         Record => {
-            prop_assert!(observed.key == KeyCheck::Customer, "the key of a service");
-            prop_assert!(wanted.approvals_missing == 0, "without its approvals");
-            prop_assert!(wanted.allow_self_lockout || !observed.self_lockout, "a lock-out of oneself");
+            // What has happened is written down, whatever would have held it back.
+            let done = promise::has_cut(observed);
+            prop_assert!(done || observed.key == KeyCheck::Customer, "the key of a service");
+            prop_assert!(done || wanted.approvals_missing == 0, "without its approvals");
+            prop_assert!(
+                done || wanted.allow_self_lockout || !observed.self_lockout,
+                "a lock-out of oneself"
+            );
         }
         Return { on } => {
+            prop_assert!(
+                observed.stage == Stage::Restoring,
+                "given back although what it is now may be somebody else's"
+            );
             prop_assert!(
                 goal == Goal::Restored && observed.holder.is_none(),
                 "given back although it is held"
@@ -119,11 +135,19 @@ fn observed() -> impl Strategy<Value = Observed> {
         Inventory::Late,
         Inventory::Done(Box::default()),
     ]);
-    let flags = proptest::array::uniform8(any::<bool>());
+    let flags = proptest::array::uniform9(any::<bool>());
     let holder = proptest::option::weighted(0.3, Just("other".to_owned()));
     (switch(), switch(), stage, key, (step(), step(), starts), inventory, flags, holder, 0..2usize).prop_map(
         |(switch, prior, stage, key, (evidence, stops, starts), inventory, flags, holder, unasked)| {
-            let [self_lockout, drill_over, aged, closed, published, farewell, unfinished, first] = flags;
+            let [self_lockout, drill_over, aged, closed, published, farewell, unfinished, first, cut] = flags;
+            let deed = Deed {
+                at: 1,
+                action: "DisableKey",
+                target: "key-a".into(),
+                request_id: None,
+                result: promise::ACCEPTED.into(),
+                details: Vec::new(),
+            };
             // Only before the beginning is there something that is done without a look.
             let asked = stage == Stage::Fresh || switch != Switch::Unasked;
             Observed {
@@ -147,7 +171,7 @@ fn observed() -> impl Strategy<Value = Observed> {
                 drill_over,
                 aged,
                 closed,
-                deeds: Vec::new(),
+                deeds: Vec::from_iter(cut.then_some(deed)),
                 probe: None,
                 journal_intact: true,
                 published,
@@ -174,6 +198,13 @@ fn deciders_that_break_a_law_are_noticed() {
         (_, decision) => decision,
     };
     assert!(broken_law(careless).is_some_and(|law| law.contains("prior state")));
+    let forgetful: Decider = |desired, observed| match RevocationMachine::decide(desired, observed) {
+        Decision::Do(RevocationEffect::Record) if observed.key == KeyCheck::Missing => {
+            Decision::Blocked(Reason::KeyNotFound)
+        }
+        decision => decision,
+    };
+    assert!(broken_law(forgetful).is_some_and(|law| law.contains("not written down")));
     let lenient: Decider = |_, _| Decision::Do(RevocationEffect::Return { on: true });
     assert!(broken_law(lenient).is_some());
 }

@@ -211,6 +211,7 @@ pub static ACTIONS: &[Action] = &[
     ram_("CreateRole", &["role/RoleName"], ram::create_role),
     ram_("DeleteRole", &["role/RoleName"], ram::delete_role),
     ram_("ListRoles", &["role/-"], ram::list_roles),
+    // assumption: resource-of-list-policies
     ram_("ListPoliciesForRole", &["role/RoleName"], ram::list_policies_for_role),
     ram_("AttachPolicyToRole", &["role/RoleName", "policy/PolicyName"], ram::attach_policy),
     ram_("DetachPolicyFromRole", &["role/RoleName", "policy/PolicyName"], ram::detach_policy),

@@ -135,6 +135,16 @@ static ASSUMPTIONS: &[Assumption] = &[
         "Seen in examples; letter case is not documented",
     ),
     a(
+        "resource-of-list-policies",
+        "ListPoliciesForRole is checked on the role alone.",
+        "The table of RAM authentication names two resources for attaching and detaching, and lacks this action",
+    ),
+    a(
+        "policy-attached-already",
+        "Attaching a policy that is attached already is EntityAlreadyExists.Role.Policy 409.",
+        "Named by analogy; the page links to the error center",
+    ),
+    a(
         "grants-act-at-once",
         "Attaching and detaching a policy acts on the next call.",
         "\"Takes effect immediately\"; no figure is published",
@@ -203,6 +213,17 @@ static ASSUMPTIONS: &[Assumption] = &[
         "old-tag-calls-take-reserved-keys",
         "TagResource and UntagResource accept keys that start with acs:.",
         "Only the newer calls document that they refuse them",
+    ),
+    a(
+        "running-machines-keep-their-key",
+        "A machine that runs when its key is disabled, deleted or taken from ECS runs on, for as long as nobody stops it.",
+        "The key is unwrapped when a machine starts; no page promises how long that holds",
+    ),
+    a(
+        "key-filter-of-listings",
+        "The filter KMSKeyId of DescribeDisks and DescribeSnapshots takes the key's id, neither ARN nor alias, and works \
+         in whatever state the key is.",
+        "Listings document no error of KMS; the accepted forms are not documented",
     ),
     a("key-lost-during-copy", "A copy whose key is unusable at its end becomes CreateFailed.", "none"),
     // Images.
@@ -289,6 +310,18 @@ static ASSUMPTIONS: &[Assumption] = &[
         "times-of-attachment",
         "AttachedTime and DetachedTime are those of the last attachment, each kept when the other changes.",
         "The fields are in the SDK's models without a word on when they change",
+    ),
+    a(
+        "limits-on-what-runs-at-once",
+        "So many snapshots in a region, and so many disks on their way to or from one instance, run at once as the settings \
+         say, at first without a limit; one more is QuotaExceed.ConcurrentSnapshotQuota 403, \
+         OperationConflict.DisksAttachingParallellyExceed 400 or DisksDetachingOnEcsExceeded 400.",
+        "The codes are documented, neither the figures nor what is counted",
+    ),
+    a(
+        "snapshots-per-disk-code",
+        "The 257th manual snapshot of a disk is QuotaExceed.Snapshot 403.",
+        "Limit and code are documented, not that they belong together",
     ),
     a("attach-across-zones", "Attaching across zones is ResourcesNotInSameZone 403.", "none"),
     a("resize-size-code", "A resize that does not grow is InvalidDiskSize.TooSmall 403.", "none"),

@@ -24,6 +24,13 @@ impl Clock {
         Clock { start: now, anchor: now, at_anchor: real_now(), scale: scale.max(0.0) }
     }
 
+    /// Starts now, at the real date or at `moment` if that is later.
+    pub fn not_before(scale: f64, moment: Moment) -> Clock {
+        let mut clock = Clock::new(scale);
+        clock.at_anchor = clock.at_anchor.max(moment);
+        clock
+    }
+
     /// The simulated time.
     pub fn now(&self) -> Moment {
         self.at_anchor + (self.anchor.elapsed().as_secs_f64() * self.scale * 1000.0) as Moment

@@ -15,8 +15,8 @@ use super::world::{Call, Event, Moment, World, iso};
 
 /// Simulated seconds from `Attaching` to `In_use`.
 const ATTACH_SECONDS: f64 = 5.0;
-/// Simulated seconds from `Detaching` to `Available`.
-const DETACH_SECONDS: f64 = 10.0;
+/// Simulated seconds from `Detaching` to `Available`: the page of DetachDisk says about a minute.
+const DETACH_SECONDS: f64 = 60.0;
 /// The most disks on one instance, the system disk included.
 const DISKS_PER_INSTANCE_MAX: usize = 17;
 
@@ -164,6 +164,7 @@ fn matches_filters(disk: &Disk, parameters: &Parameters, flags: [Option<bool>; 4
     };
     let has = [disk.portable, disk.delete_with_instance, disk.delete_auto_snapshot, disk.encrypted];
     flags.iter().zip(has).all(|(wanted, value)| wanted.is_none_or(|wanted| wanted == value))
+        // assumption: key-filter-of-listings
         && is("KMSKeyId", disk.key_id.as_deref().unwrap_or_default(), "")
         && is("Status", &disk.status, "All")
         && is("InstanceId", disk.instance_id.as_deref().unwrap_or_default(), "")
@@ -241,6 +242,10 @@ pub fn attach(world: &mut World, call: &Call) -> Answer {
     if attached >= DISKS_PER_INSTANCE_MAX {
         return Err(Refusal::new(403, "InstanceDiskLimitExceeded", "The instance has too many disks."));
     }
+    if is_full(world, &instance_id, "Attaching", world.settings.concurrent_attachments) {
+        let text = "Too many disks are being attached to the instance.";
+        return Err(Refusal::new(400, "OperationConflict.DisksAttachingParallellyExceed", text));
+    }
     if let Some(key_id) = &disk.key_id {
         key_use::use_key(world, &disk.region, key_id, KeyTable::Attach)?;
     }
@@ -257,6 +262,12 @@ pub fn attach(world: &mut World, call: &Call) -> Answer {
         disk.pending = pending;
     }
     Ok(json!({}))
+}
+
+/// True if as many disks of the instance as may be are in this status.
+fn is_full(world: &World, instance_id: &str, status: &str, limit: usize) -> bool {
+    let moving = |disk: &&Disk| disk.instance_id.as_deref() == Some(instance_id) && disk.status == status;
+    limit > 0 && world.disks.values().filter(moving).count() >= limit
 }
 
 /// The device that a new disk of `instance_id` gets.
@@ -310,6 +321,10 @@ pub fn detach(world: &mut World, call: &Call) -> Answer {
     if !ready.contains(&instance.status.as_str()) {
         let text = "The instance's status does not allow this.";
         return Err(Refusal::new(403, "IncorrectInstanceStatus", text));
+    }
+    if is_full(world, &instance_id, "Detaching", world.settings.concurrent_detachments) {
+        let text = "Too many disks are being detached from the instance.";
+        return Err(Refusal::new(400, "DisksDetachingOnEcsExceeded", text));
     }
     let seconds = world.plausible_seconds(DETACH_SECONDS, &disk_id);
     let pending = world.schedule(seconds, Event::DiskNext(disk_id.clone()));

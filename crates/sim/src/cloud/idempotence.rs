@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::parameters::Parameters;
 use super::refusal::{Answer, Refusal};
 use super::world::Moment;
@@ -23,7 +25,7 @@ pub struct TokenRule {
     pub malformed: (u16, &'static str),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
     arguments: Parameters,
     answer: Answer,
@@ -31,8 +33,9 @@ struct Remembered {
 }
 
 /// The remembered tokens, per action, region and token.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Tokens {
+    #[serde(with = "super::keep::pairs")]
     remembered: BTreeMap<(String, String, String), Remembered>,
 }
 

@@ -10,6 +10,8 @@ use super::world::World;
 pub const ECS_ROLE: &str = "AliyunECSDiskEncryptDefaultRole";
 /// The system policy that this role must have.
 pub const ECS_ROLE_POLICY: &str = "AliyunECSDiskEncryptRolePolicy";
+/// The name by which ECS takes roles on.
+const ECS_SERVICE: &str = "ecs.aliyuncs.com";
 /// The tag by which ECS marks the keys that it has used.
 pub const ECS_KEY_TAG: &str = "acs:ecs:disk-encryption";
 /// The alias of the service key.
@@ -24,7 +26,7 @@ pub enum KeyTrouble {
     NotEnabled,
     /// Neither `Aliyun_AES_256` nor `Aliyun_SM4`.
     WrongSpec,
-    /// The role or its policy is missing.
+    /// The role or its policy is missing, or the role does not trust ECS.
     Unauthorized,
     /// KMS was never opened.
     KmsNotOpened,
@@ -88,7 +90,9 @@ pub fn trouble(world: &World, region: &str, key_id: &str) -> Option<KeyTrouble> 
     if key.state != "Enabled" {
         return Some(KeyTrouble::NotEnabled);
     }
-    let granted = world.roles.get(ECS_ROLE).is_some_and(|role| role.attached.contains_key(ECS_ROLE_POLICY));
+    let granted = world.roles.get(ECS_ROLE).is_some_and(|role| {
+        role.attached.contains_key(ECS_ROLE_POLICY) && super::ram::trusts_service(&role.trust, ECS_SERVICE)
+    });
     (!granted).then_some(KeyTrouble::Unauthorized)
 }
 

@@ -55,7 +55,7 @@ pub struct Key {
 }
 
 /// A second name of a key.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Alias {
     /// The region.
@@ -205,6 +205,7 @@ pub fn enable(world: &mut World, call: &Call) -> Answer {
 
 /// DisableKey. Disabling a disabled key succeeds.
 pub fn disable(world: &mut World, call: &Call) -> Answer {
+    // assumption: running-machines-keep-their-key
     let id = changeable(world, call)?;
     change(world, &id, &["Enabled", "Disabled"], "Disabled")
 }

@@ -22,6 +22,7 @@ pub mod instance_creation;
 pub mod instance_life;
 pub mod instances;
 pub mod journal;
+pub mod keep;
 pub mod key_catalog;
 pub mod key_use;
 pub mod keys;
@@ -86,6 +87,8 @@ struct Inner {
     metadata_tokens: metadata::Tokens,
     faults: faults::Faults,
     journal: journal::Journal,
+    /// Where both accounts are kept, if they are.
+    file: Option<std::path::PathBuf>,
 }
 
 impl Cloud {
@@ -102,13 +105,16 @@ impl Cloud {
             metadata_tokens: Default::default(),
             faults: Default::default(),
             journal: Default::default(),
+            file: None,
         };
         Cloud { inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// The HTTP face, for a listener or for use in process.
     pub fn router(&self) -> axum::Router {
-        http::router(self.clone())
+        let router = http::router(self.clone());
+        let kept = self.lock().file.is_some();
+        if kept { keep::layer(router, self.clone()) } else { router }
     }
 
     /// Serves on the caller's socket until `shutdown` is ready.

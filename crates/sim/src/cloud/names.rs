@@ -5,6 +5,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::refusal::Refusal;
@@ -13,7 +14,7 @@ use super::refusal::Refusal;
 const BODY_LENGTH: usize = 17;
 
 /// Hands out identifiers; every answer depends on the seed and on how many were handed out before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Names {
     seed: u64,
     count: u64,

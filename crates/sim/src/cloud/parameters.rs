@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::refusal::Refusal;
@@ -15,7 +16,7 @@ pub const REPEATED_MAX: usize = 200;
 pub const TAGS_MAX: usize = 20;
 
 /// Every parameter of one call, from the query and the form body, decoded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameters(pub BTreeMap<String, String>);
 
 impl Parameters {

@@ -37,7 +37,7 @@ pub struct Role {
 }
 
 /// A policy.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
     /// The name.
@@ -50,6 +50,20 @@ pub struct Policy {
     pub document: Value,
     /// When it was made.
     pub created: Moment,
+}
+
+/// True if a trust policy lets the cloud service of that name take the role on.
+pub fn trusts_service(trust: &str, service: &str) -> bool {
+    let document: Value = serde_json::from_str(trust).unwrap_or_default();
+    let names = |value: &Value, word: &str| {
+        value == word || value.as_array().is_some_and(|list| list.iter().any(|one| one == word))
+    };
+    let trusts = |statement: &Value| {
+        statement["Effect"] == "Allow"
+            && names(&statement["Action"], "sts:AssumeRole")
+            && names(&statement["Principal"]["Service"], service)
+    };
+    document["Statement"].as_array().is_some_and(|statements| statements.iter().any(trusts))
 }
 
 impl Role {
@@ -203,6 +217,7 @@ pub fn attach_policy(world: &mut World, call: &Call) -> Answer {
     let now = world.now;
     let role = world.roles.get_mut(&role_name).ok_or_else(role_not_found)?;
     if role.attached.contains_key(&policy_name) {
+        // assumption: policy-attached-already
         let text = "The policy is attached to the role already.";
         return Err(Refusal::new(409, "EntityAlreadyExists.Role.Policy", text));
     }
@@ -350,5 +365,23 @@ mod tests {
         assert!(allows(&[&document], "ecs:CreateDisk", &["x".into()]));
         assert!(!allows(&[&document], "ecs:DeleteDisk", &["x".into()]));
         assert!(!allows(&[&document], "kms:ListKeys", &["x".into()]));
+    }
+
+    #[test]
+    fn a_service_is_trusted_only_where_a_statement_allows_it_by_name() {
+        let trust = |effect: &str, principal: Value| {
+            json!({"Statement": [{"Effect": effect, "Action": "sts:AssumeRole", "Principal": principal}]})
+                .to_string()
+        };
+        let ecs = || json!({"Service": ["ecs.aliyuncs.com"]});
+        assert!(trusts_service(&trust("Allow", ecs()), "ecs.aliyuncs.com"));
+        for other in [
+            trust("Deny", ecs()),
+            trust("Allow", json!({"Service": ["oss.aliyuncs.com"]})),
+            trust("Allow", json!({"RAM": ["acs:ram::1:root"]})),
+            String::new(),
+        ] {
+            assert!(!trusts_service(&other, "ecs.aliyuncs.com"), "{other}");
+        }
     }
 }

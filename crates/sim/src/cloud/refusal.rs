@@ -2,14 +2,14 @@
 //!
 //! Deliberately does not know how a refusal is written on the wire: `http` does.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What every action answers: the body without `RequestId`, or a refusal.
 pub type Answer = Result<Value, Refusal>;
 
 /// A refusal as an Alibaba Cloud gateway or product states it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
     /// The HTTP status, 400 to 599.

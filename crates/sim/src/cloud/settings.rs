@@ -34,6 +34,12 @@ pub struct Settings {
     pub stop_checks_key: bool,
     /// Copies of images that run at once in one region.
     pub concurrent_copies: usize,
+    /// Snapshots of disks that are made at once in one region; 0 for no limit.
+    pub concurrent_snapshots: usize,
+    /// Disks that are on their way to one instance at once; 0 for no limit.
+    pub concurrent_attachments: usize,
+    /// Disks that are on their way from one instance at once; 0 for no limit.
+    pub concurrent_detachments: usize,
     /// The largest image that CopyImage takes, in GiB.
     pub image_size_limit_gib: u32,
     /// Own images per region.
@@ -76,6 +82,10 @@ impl Default for Settings {
             // assumption: stop-needs-key
             stop_checks_key: true,
             concurrent_copies: 5,
+            // assumption: limits-on-what-runs-at-once
+            concurrent_snapshots: 0,
+            concurrent_attachments: 0,
+            concurrent_detachments: 0,
             image_size_limit_gib: 500,
             image_quota: 100,
             default_keys_per_region: 1,

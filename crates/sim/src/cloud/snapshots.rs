@@ -16,6 +16,8 @@ use super::world::{Call, Event, Moment, World, iso};
 
 /// Simulated seconds that a snapshot takes per GiB.
 const SNAPSHOT_SECONDS_PER_GIB: f64 = 1.0;
+/// The most manual snapshots of one disk.
+const SNAPSHOTS_PER_DISK_MAX: usize = 256;
 /// Simulated seconds that a copy of a snapshot takes per GiB.
 const COPY_SECONDS_PER_GIB: f64 = 2.0;
 
@@ -158,6 +160,7 @@ pub fn describe(world: &mut World, call: &Call) -> Answer {
             && world.listed(snapshot.created)
             && ids.as_ref().is_none_or(|ids| ids.contains(&snapshot.id))
             && (!encrypted_only || snapshot.encrypted)
+            // assumption: key-filter-of-listings
             && is("KMSKeyId", snapshot.key_id.as_deref().unwrap_or_default(), "")
             && is("DiskId", &snapshot.source_disk_id, "")
             && is("Status", &snapshot.status, "all")
@@ -208,6 +211,7 @@ pub fn create(world: &mut World, call: &Call) -> Answer {
         let text = "A previous snapshot of the disk is in process.";
         return Err(Refusal::new(403, "IncorrectDiskStatus.CreatingSnapshot", text));
     }
+    refuse_too_many(world, &disk)?;
     if let Some(key_id) = &disk.key_id {
         key_use::use_key(world, call.region, key_id, KeyTable::Snapshot)?;
     }
@@ -225,6 +229,29 @@ pub fn create(world: &mut World, call: &Call) -> Answer {
     };
     world.snapshots.insert(id.clone(), snapshot);
     Ok(json!({ "SnapshotId": id }))
+}
+
+/// The limits on the snapshots of one disk, and on those that are made at once.
+fn refuse_too_many(world: &World, disk: &Disk) -> Result<(), Refusal> {
+    let of_disks = || world.snapshots.values().filter(|snapshot| snapshot.source_snapshot_id.is_empty());
+    let of_this =
+        of_disks().filter(|snapshot| snapshot.source_disk_id == disk.id && snapshot.snapshot_type == "user");
+    if of_this.count() >= SNAPSHOTS_PER_DISK_MAX {
+        // assumption: snapshots-per-disk-code
+        return Err(Refusal::new(
+            403,
+            "QuotaExceed.Snapshot",
+            "The disk has as many snapshots as it may have.",
+        ));
+    }
+    let limit = world.settings.concurrent_snapshots;
+    let being_made =
+        |snapshot: &&Snapshot| snapshot.region == disk.region && snapshot.status == "progressing";
+    if limit > 0 && of_disks().filter(being_made).count() >= limit {
+        let text = "Too many snapshots are being made at once.";
+        return Err(Refusal::new(403, "QuotaExceed.ConcurrentSnapshotQuota", text));
+    }
+    Ok(())
 }
 
 /// CopySnapshot, within a region only to change the encryption.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::disks::Disk;
 use super::encryption_default::EncryptionDefault;
@@ -30,7 +30,7 @@ const EVENTS_MAX: usize = 1_000_000;
 
 /// What happens later by itself. Each names its resource; a resource whose `pending` number has changed
 /// ignores the event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// An image copy, or an image made from a machine, is complete.
     ImageDone(String),
@@ -45,7 +45,7 @@ pub enum Event {
 }
 
 /// Everything that the account holds, and the clock. Maps are keyed by id, which is unique over all regions.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct World {
     /// The account number.
@@ -63,7 +63,7 @@ pub struct World {
     /// Keys of KMS.
     pub keys: BTreeMap<String, Key>,
     /// Aliases by region and name, the name with its prefix `alias/`.
-    #[serde(serialize_with = "alias_list")]
+    #[serde(serialize_with = "alias_list", deserialize_with = "alias_map")]
     pub aliases: BTreeMap<(String, String), Alias>,
     /// RAM roles by name.
     pub roles: BTreeMap<String, Role>,
@@ -82,10 +82,17 @@ pub struct World {
     /// The source of identifiers.
     #[serde(skip)]
     pub names: Names,
+    /// What is still to come.
     #[serde(skip)]
-    events: BTreeMap<(Moment, u64), Event>,
-    #[serde(skip)]
-    events_scheduled: u64,
+    pub events: Events,
+}
+
+/// What is still to come, in its order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Events {
+    #[serde(with = "super::keep::pairs")]
+    planned: BTreeMap<(Moment, u64), Event>,
+    scheduled: u64,
 }
 
 /// One verified call, as an action sees it.
@@ -124,8 +131,7 @@ impl World {
             sessions: BTreeMap::new(),
             tokens: Tokens::default(),
             names: Names::new(seed),
-            events: BTreeMap::new(),
-            events_scheduled: 0,
+            events: Events::default(),
         }
     }
 
@@ -133,7 +139,9 @@ impl World {
     /// backwards.
     pub fn advance(&mut self, to: Moment) {
         for _ in 0..EVENTS_MAX {
-            let Some(entry) = self.events.first_entry().filter(|entry| entry.key().0 <= to) else { break };
+            let Some(entry) = self.events.planned.first_entry().filter(|entry| entry.key().0 <= to) else {
+                break;
+            };
             let ((due, number), event) = entry.remove_entry();
             self.now = self.now.max(due);
             self.play(event, number);
@@ -143,10 +151,10 @@ impl World {
 
     /// Plans `event` after `seconds` and returns the number that the resource must keep as `pending`.
     pub fn schedule(&mut self, seconds: f64, event: Event) -> u64 {
-        self.events_scheduled += 1;
+        self.events.scheduled += 1;
         let due = self.now + (seconds * 1000.0) as Moment;
-        self.events.insert((due, self.events_scheduled), event);
-        self.events_scheduled
+        self.events.planned.insert((due, self.events.scheduled), event);
+        self.events.scheduled
     }
 
     /// A plausible duration: `seconds` varied by up to a fifth, the same for the same seed and label.
@@ -188,6 +196,13 @@ fn alias_list<S: serde::Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(aliases.values())
+}
+
+fn alias_map<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<(String, String), Alias>, D::Error> {
+    let list = Vec::<Alias>::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|alias| ((alias.region.clone(), alias.name.clone()), alias)).collect())
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use rand::RngExt;
 
 use super::super::api::KeyRevocation;
 use super::super::decide::{Deed, Goal, Starts};
-use super::super::notes::{ACCEPTED, Notes, StartTry};
+use super::super::notes::{Notes, StartTry};
+use super::super::promise::ACCEPTED;
 use super::super::report;
 use super::{read_afresh, remember, say, summary};
 use crate::alibaba::{self, BatchOutcome, Class, Instance};

@@ -78,6 +78,30 @@ fn a_declared_end_lets_the_cut_come_first_unless_something_holds_it_back() {
 }
 
 #[test]
+fn a_cut_that_came_is_recorded_whatever_would_have_held_it_back() {
+    let cut = |result: &str| Deed {
+        at: 1,
+        action: "DetachPolicyFromRole",
+        target: ECS_GRANT.into(),
+        request_id: None,
+        result: result.into(),
+        details: Vec::new(),
+    };
+    let wanted = Wanted { declared: true, lever: Lever::Role, ..wanted(REVOKED) };
+    for found in [
+        Observed { key: KeyCheck::Missing, ..fresh() },
+        Observed { key: KeyCheck::Service, ..fresh() },
+        Observed { self_lockout: true, ..fresh() },
+    ] {
+        let done = Observed { deeds: vec![cut("Accepted")], switch: Switch::Off, ..found.clone() };
+        check(wanted.clone(), done, Decision::Do(RevocationEffect::Record));
+        let refused = Observed { deeds: vec![cut("NoPermission")], ..found };
+        let decision = RevocationMachine::decide(&Desired::Present(wanted.clone()), &refused);
+        assert!(matches!(decision, Decision::Blocked(_)), "{decision:?}");
+    }
+}
+
+#[test]
 fn a_plan_changes_nothing_whatever_is_seen() {
     for switch in [Switch::On, Switch::Off, Switch::Deletion, Switch::Import, Switch::Unknown] {
         for inventory in [Inventory::Unasked, Inventory::Running, Inventory::Late, list(3)] {
@@ -102,7 +126,8 @@ fn a_key_that_is_off_already_is_recorded_so_and_not_switched() {
         let observed = Observed { switch, ..fresh() };
         check(wanted(REVOKED), observed, Decision::Do(RevocationEffect::Record));
         let observed = Observed { inventory: list(0), ..recorded(Stage::Cutting, switch, switch) };
-        check(wanted(REVOKED), observed, Decision::Settled);
+        check(wanted(REVOKED), observed.clone(), Decision::wait_seconds(Reason::Planning));
+        check(wanted(REVOKED), Observed { stage: Stage::Cut, ..observed }, Decision::Settled);
     }
 }
 
@@ -173,7 +198,8 @@ fn evidence_comes_before_the_stops_and_the_stops_before_the_cut() {
     check(all(), with(Step::Over, Step::Due), Decision::Do(RevocationEffect::Stop));
     check(all(), with(Step::Over, Step::Over), Decision::Do(RevocationEffect::Cut));
     let off = Observed { switch: Switch::Off, inventory: list(0), ..with(Step::Due, Step::Over) };
-    check(all(), off, Decision::Settled);
+    // The list is from before the cut.
+    check(all(), off, Decision::wait_seconds(Reason::Planning));
 }
 
 #[test]
@@ -243,10 +269,17 @@ fn the_key_returns_with_the_last_revocation_only() {
 #[test]
 fn instances_are_started_after_the_key_is_back() {
     let restored = || wanted(Goal::Restored);
-    let with = |starts| Observed { starts, ..recorded(Stage::Restoring, Switch::On, Switch::On) };
-    check(restored(), with(Starts::Due), Decision::Do(RevocationEffect::Start));
-    check(restored(), with(Starts::Moving), Decision::wait_seconds(Reason::Restoring));
-    check(restored(), with(Starts::Refused), Decision::wait_patient(Reason::InstancesNotStarted));
+    let with = |stage, starts| Observed { starts, ..recorded(stage, Switch::On, Switch::On) };
+    for starts in [Starts::Due, Starts::Moving, Starts::Refused] {
+        check(restored(), with(Stage::Restoring, starts), Decision::Do(RevocationEffect::EndRestore));
+    }
+    for closed in [false, true] {
+        let with = |starts| Observed { closed, ..with(Stage::Restored, starts) };
+        check(restored(), with(Starts::Due), Decision::Do(RevocationEffect::Start));
+        check(restored(), with(Starts::Moving), Decision::wait_seconds(Reason::Restoring));
+        check(restored(), with(Starts::Refused), Decision::wait_patient(Reason::InstancesNotStarted));
+        check(restored(), with(Starts::None), Decision::Settled);
+    }
 }
 
 #[test]
@@ -258,6 +291,14 @@ fn a_late_cut_is_undone_for_a_minute_and_then_what_others_do_stays() {
     check(restored(), aged(), Decision::Blocked(Reason::SwitchedSinceRestored));
     check(restored(), Observed { switch: Switch::On, ..aged() }, Decision::Settled);
     check(restored(), Observed { closed: true, ..late() }, Decision::Settled);
+}
+
+#[test]
+fn another_revocation_on_its_way_back_is_waited_for_and_not_taken_for_somebody_else() {
+    let late = Observed { aged: true, ..recorded(Stage::Restored, Switch::On, Switch::Off) };
+    let waits = Decision::wait_patient(Reason::OverlappingRevocation);
+    check(wanted(Goal::Restored), Observed { unfinished: true, ..late.clone() }, waits);
+    check(wanted(Goal::Restored), late, Decision::Blocked(Reason::SwitchedSinceRestored));
 }
 
 #[test]

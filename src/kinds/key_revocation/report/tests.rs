@@ -149,7 +149,7 @@ fn what_refused_to_stop_is_readable_and_not_to_be_started() {
     };
     let code = "InvalidParameter.KMSKeyId.CMKNotEnabled";
     let deed = Deed {
-        at: 1,
+        at: AFTER,
         action: STOP,
         target: "2 instances".into(),
         request_id: None,
@@ -197,7 +197,7 @@ fn whatever_many_instances_refuse_to_stop_none_is_asked_again_and_again() {
             .map(|id| (id.clone(), "NoPermission".into()));
         let details: Vec<_> = refused.collect();
         let deed = |details: Vec<(String, String)>| Deed {
-            at: 1,
+            at: AFTER,
             action: STOP,
             target: format!("{} instances", details.len()),
             request_id: None,
@@ -238,4 +238,106 @@ fn a_broken_journal_is_told_for_ever() {
     let seen = Observed { journal_intact: false, inventory: list(&[]), ..observed(Stage::Cut, Switch::Off) };
     let report = told(&wanted(Running::Leave), &seen, KeyRevocationStatus::default());
     assert_eq!(truth(&report, "JournalBroken"), Some(Truth::True));
+}
+
+#[test]
+fn the_record_of_the_key_does_not_wait_for_machines_that_do_not_start() {
+    let wanted = Wanted { goal: Goal::Restored, ..wanted(Running::Stop) };
+    let seen = Observed { starts: Starts::Refused, ..observed(Stage::Restoring, Switch::On) };
+    let status = told(&wanted, &seen, KeyRevocationStatus::default()).status;
+    assert_eq!(status.phase, Some(Phase::Restored));
+    assert!(status.timings.restored_at.is_some(), "what others do to the key from now on is theirs");
+    let aged = Observed { stage: Stage::Restored, aged: true, ..seen };
+    let status = told(&wanted, &aged, status).status;
+    assert!(status.timings.closed_at.is_some(), "nor does the end of the record");
+}
+
+/// A moment after [`NOW`].
+const AFTER: i64 = 1_767_225_606_000_000;
+
+fn of_many(action: &'static str, at: i64, outcomes: &[(&str, &str)]) -> Deed {
+    let details = outcomes.iter().map(|(id, outcome)| ((*id).to_owned(), (*outcome).to_owned())).collect();
+    Deed { at, action, target: "some".into(), request_id: None, result: "told".into(), details }
+}
+
+#[test]
+fn a_second_process_takes_no_evidence_away_and_forgets_no_machine_that_the_first_one_stopped() {
+    let stops = json!({"requestedAt": NOW, "answered": false, "instances": ["i-1", "i-2"]});
+    let before = KeyRevocationStatus {
+        stops: Some(serde_json::from_value(stops).expect("stops")),
+        ..KeyRevocationStatus::default()
+    };
+    let tell = |status: KeyRevocationStatus, deeds: Vec<Deed>| {
+        told(&wanted(Running::Stop), &Observed { deeds, ..observed(Stage::Cutting, Switch::Off) }, status)
+            .status
+    };
+    let first = || {
+        vec![
+            of_many(EVIDENCE, AFTER, &[("d-1", "s-1"), ("d-2", "s-2")]),
+            of_many(STOP, AFTER + 1, &[("i-1", ACCEPTED), ("i-2", ACCEPTED)]),
+        ]
+    };
+    let second = || {
+        vec![
+            of_many(EVIDENCE, AFTER + 2, &[("d-1", "Throttling"), ("d-2", "s-2")]),
+            of_many(STOP, AFTER + 3, &[("i-1", "InvalidKms"), ("i-2", ACCEPTED)]),
+        ]
+    };
+    for (one, other) in [(first(), second()), (second(), first())] {
+        let status = tell(tell(before.clone(), one), other);
+        let evidence = status.evidence.expect("evidence");
+        assert_eq!((evidence.accepted, evidence.refused), (2, 0));
+        let mut stops = status.stops.expect("stops");
+        stops.instances.sort();
+        assert_eq!((stops.instances, stops.refused.len()), (vec!["i-1".to_owned(), "i-2".to_owned()], 0));
+    }
+}
+
+#[test]
+fn what_a_process_learned_of_an_earlier_round_says_nothing_of_the_next_one() {
+    let stops = json!({"requestedAt": "2026-01-01T00:00:07.000000Z", "answered": false, "forced": ["i-1"]});
+    let before = KeyRevocationStatus {
+        stops: Some(serde_json::from_value(stops).expect("stops")),
+        ..KeyRevocationStatus::default()
+    };
+    let deeds = vec![of_many(STOP, AFTER, &[("i-1", "DependencyViolation")])];
+    let seen = Observed { deeds, ..observed(Stage::Cut, Switch::Off) };
+    let stops = told(&wanted(Running::ForceStop), &seen, before.clone()).status.stops.expect("stops");
+    assert_eq!((stops.answered, stops.forced, stops.refused.len()), (false, vec!["i-1".to_owned()], 0));
+    // What may have stopped it all the same takes it back from what was refused to another process.
+    let mut refused = before;
+    refused.stops = Some(
+        serde_json::from_value(json!({"requestedAt": NOW, "answered": true,
+        "refused": [{"id": "i-1", "code": "DependencyViolation", "forced": false}]}))
+        .expect("stops"),
+    );
+    let deeds = vec![of_many(STOP, AFTER, &[("i-1", "may stop: NotAnswered")])];
+    let seen = Observed { deeds, ..observed(Stage::Cut, Switch::Off) };
+    let stops = told(&wanted(Running::Stop), &seen, refused).status.stops.expect("stops");
+    assert_eq!((stops.instances, stops.refused.len()), (vec!["i-1".to_owned()], 0));
+}
+
+#[test]
+fn a_list_from_before_the_cut_contains_nothing() {
+    let list = || list(&[("i-1", "Stopped")]);
+    let cutting = Observed { inventory: list(), ..observed(Stage::Cutting, Switch::Off) };
+    let report = told(&wanted(Running::Leave), &cutting, KeyRevocationStatus::default());
+    assert_eq!(
+        (report.status.phase, truth(&report, "Contained")),
+        (Some(Phase::Revoked), Some(Truth::Unknown))
+    );
+    assert!(report.status.timings.contained_at.is_none());
+    let seen = Observed { inventory: list(), ..observed(Stage::Cut, Switch::Off) };
+    assert_eq!(told(&wanted(Running::Leave), &seen, report.status).status.phase, Some(Phase::Contained));
+}
+
+#[test]
+fn the_checks_of_the_cut_are_not_made_again_of_a_key_that_is_to_return() {
+    let revoked =
+        told(&wanted(Running::Leave), &observed(Stage::Cut, Switch::Off), KeyRevocationStatus::default());
+    let passed = revoked.status.verification.clone();
+    assert_eq!(passed[0].result, VerificationResult::Pass);
+    let wanted = Wanted { goal: Goal::Restored, ..wanted(Running::Leave) };
+    let status = told(&wanted, &observed(Stage::Cut, Switch::On), revoked.status).status;
+    assert_eq!(status.verification, passed, "it was on already, which is no failure of the cut");
 }

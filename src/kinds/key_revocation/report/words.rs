@@ -11,6 +11,10 @@ use crate::decision::{Decision, Reason};
 
 /// Whether no running instance holds a data key; None while that cannot be said.
 pub fn contained(observed: &Observed) -> Option<bool> {
+    // Until the cut was seen, every list is from before it.
+    if observed.stage < Stage::Cut {
+        return None;
+    }
     let Inventory::Done(blast) = &observed.inventory else { return None };
     match blast.still_readable().next() {
         Some(_) => Some(false),
@@ -119,6 +123,11 @@ pub fn facts(
         let by = first.map_or(String::new(), |name| format!(" by KeyRevocation {name}, which was first"));
         facts.push(fact("Restored", truth, reason, format!("Recorded before the revocation{by}: {word}.")));
     }
+    let ordered = promise::goal(wanted, observed) == Goal::Revoked && observed.stage == Stage::Fresh;
+    if ordered && observed.self_lockout && !wanted.allow_self_lockout {
+        let why = "Nodes of this very cluster need what would be taken.";
+        facts.push(fact(promise::SELF_LOCKOUT, Truth::True, Reason::SelfLockout, why));
+    }
     facts.extend(warnings(status, observed));
     facts
 }
@@ -193,7 +202,7 @@ fn contained_fact(wanted: &Wanted, observed: &Observed, status: &KeyRevocationSt
     let count = status.still_readable.as_ref().map_or(0, |readable| readable.count);
     match contained(observed) {
         _ if promise::goal(wanted, observed) == Goal::Restored => {
-            fact("Contained", Truth::False, Reason::Restoring, "The key is given back.")
+            fact("Contained", Truth::False, Reason::Restoring, given_back(observed) + ".")
         }
         _ if observed.stage < Stage::Cutting || !promise::rejected(observed.switch) => {
             fact("Contained", Truth::False, Reason::Revoking, "The key is not revoked.")
@@ -216,13 +225,20 @@ fn contained_fact(wanted: &Wanted, observed: &Observed, status: &KeyRevocationSt
     }
 }
 
+fn given_back(observed: &Observed) -> String {
+    match &observed.holder {
+        Some(holder) => format!("The key is given back once KeyRevocation {holder} is restored too"),
+        None => "The key is given back".to_owned(),
+    }
+}
+
 fn verified(wanted: &Wanted, observed: &Observed, status: &KeyRevocationStatus) -> Fact {
     if promise::goal(wanted, observed) == Goal::Restored {
         return fact(
             "Verified",
             Truth::False,
             Reason::Restoring,
-            "The key is given back; status.verification says what was seen before.",
+            given_back(observed) + "; status.verification says what was seen before.",
         );
     }
     let checks: Vec<_> =
@@ -351,10 +367,12 @@ fn waiting(reason: Reason, object: &KeyRevocation, observed: &Observed) -> Strin
             };
             format!("Not everything under key {key} could be listed: {missing}. It is tried again.")
         }
-        Reason::OverlappingRevocation => format!(
-            "KeyRevocation {} holds key {key} as well; the key returns with the last of them. Restore that one too.",
-            observed.holder.as_deref().unwrap_or("another")
-        ),
+        Reason::OverlappingRevocation => match &observed.holder {
+            Some(holder) => format!(
+                "KeyRevocation {holder} holds key {key} as well; the key returns with the last of them. Restore that one too."
+            ),
+            None => format!("Another KeyRevocation of key {key} is being restored; this one ends after it."),
+        },
         Reason::InstancesNotStarted => format!(
             "Key {key} is as it was, but instances that were stopped refuse to start; see the journal. It is tried again."
         ),
