@@ -76,6 +76,10 @@ pub trait Kind:
     fn api(client: Client, namespace: Option<&str>) -> Api<Self>;
     /// The same, for a watch that one object which does not fit the type cannot stop.
     fn guarded(client: Client, namespace: Option<&str>) -> Api<DeserializeGuard<Self>>;
+    /// True if nothing in the cloud is deleted with the object.
+    fn keeps_what_it_made(&self) -> bool {
+        false
+    }
     /// The account that the object names; None: the operator's own. The engine hands `observe` and `act` a world whose
     /// cloud is that account's.
     fn account(&self) -> Option<&AccountReference> {

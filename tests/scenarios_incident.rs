@@ -173,8 +173,20 @@ async fn a_declared_cut_is_repeated_though_the_key_may_not_be_read() {
         let object = stage.until("KeyRevocation", "one", Duration::from_secs(30), told).await;
         assert_eq!(cloud_key(&stage, KEY).await, "Disabled");
         assert_eq!(calls(&stage, "kms:DisableKey").await, 4, "and not once more than it takes");
+        let journalled = |object: &Value| {
+            let accepted = |entry: &Value| entry["action"] == "DisableKey" && entry["result"] == "Accepted";
+            entries(object, "journal").iter().any(accepted)
+                && object["status"]["timings"]["revokedAt"].is_string()
+        };
+        let object_with = stage.until("KeyRevocation", "one", Duration::from_secs(30), journalled).await;
+        verified(&object_with);
         assert!(message(&object, "Ready").contains("kms:DescribeKey"), "{}", message(&object, "Ready"));
-        verified(&object);
+        // A process that knows nothing of it gives the key back, unseen as it was taken.
+        process.kill().await;
+        let process = stage.start().await;
+        set_desired(&stage, "one", "Restored").await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(cloud_key(&stage, KEY).await, "Enabled");
         process.kill().await;
     }
 }

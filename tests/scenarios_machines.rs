@@ -164,6 +164,8 @@ async fn the_record_of_the_key_ends_also_where_machines_may_be_neither_listed_no
         assert_eq!(object["status"]["stops"]["started"], Value::Null, "{action}");
         tokio::time::sleep(Duration::from_secs(300)).await;
         assert_ne!(condition(&stage.get("KeyRevocation", "one").await, "Ready").0, "True", "{action}");
+        let closed = |object: &Value| object["status"]["timings"]["closedAt"].is_string();
+        stage.until("KeyRevocation", "one", HOUR, closed).await;
         set_key(&stage, "Disabled").await;
         tokio::time::sleep(HOUR).await;
         assert_eq!(cloud_key(&stage, KEY).await, "Disabled", "{action}: nobody fights it");

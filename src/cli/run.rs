@@ -77,7 +77,9 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
     })?;
     // One layer retries, the reconciler; the client's own would repeat creations for minutes inside one call.
     config.default_retry = false;
-    if !args.allow_loopback_cloud {
+    // In a pod, what listens on loopback was put there on purpose.
+    let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    if !args.allow_loopback_cloud && !in_cluster {
         refuse_to_mix(args.cloud_endpoint.as_deref(), &config.cluster_url.to_string())?;
     }
     let emergency_kube = config.clone();
@@ -126,7 +128,8 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
 /// A simulated cloud and a real cluster: the operator would write into every object there that its resource is gone.
 fn refuse_to_mix(cloud: Option<&str>, cluster: &str) -> Result<(), ExitCode> {
     let Some(cloud) = cloud.filter(|cloud| alibaba::is_on_this_machine(cloud)) else { return Ok(()) };
-    if alibaba::is_on_this_machine(cluster) {
+    let anywhere = cluster.contains("://0.0.0.0") || cluster.contains("://[::]");
+    if alibaba::is_on_this_machine(cluster) || anywhere {
         return Ok(());
     }
     let why = format!("{cloud} is on this machine, and the cluster at {cluster} is not");
@@ -162,7 +165,12 @@ mod tests {
             ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", "http://127.1:8000"]
         {
             assert!(refuse_to_mix(Some(cloud), real).is_err(), "{cloud}");
-            for cluster in ["http://127.0.0.1:8001/", "https://localhost:6443/", "https://[::1]:6443/"] {
+            for cluster in [
+                "http://127.0.0.1:8001/",
+                "https://localhost:6443/",
+                "https://[::1]:6443/",
+                "https://0.0.0.0:6550/",
+            ] {
                 assert!(refuse_to_mix(Some(cloud), cluster).is_ok(), "{cloud} {cluster}");
             }
         }

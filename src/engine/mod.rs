@@ -7,6 +7,7 @@ pub mod health;
 pub mod lease;
 mod merge;
 pub mod metrics;
+mod news;
 pub mod pace;
 pub mod reconcile;
 mod urgent;

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use super::conditions::{Standing, conditions, standing_facts};
 use super::controller::{Context, as_ecskms};
 use super::merge::{difference, to_value};
+use super::news::{is_old_news, is_ready};
 use super::pace::{Outcome, Pace, is_outage, pace};
 use crate::decision::reason::Mover;
 use crate::decision::report::Report;
@@ -20,7 +21,7 @@ use crate::decision::{Decision, Effect, Machine, Reason, Take, WaitPace};
 use crate::kind::{
     EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Lane, Obstacle, Owner, requested_at,
 };
-use crate::resource::{FINALIZER, IntentRecord, LastError, SharedStatus};
+use crate::resource::{FINALIZER, IntentRecord, LastError};
 
 /// How many steps one pass may take before it must give way; a kind that needs more is going in circles.
 pub const STEPS_MAX: usize = 12;
@@ -87,7 +88,13 @@ async fn pass<K: Kind>(mut object: K, ctx: &Context<K>) -> Outcome {
         }
     }
     let restless = "The object did not come to rest within one pass. It is tried again; please report this.";
-    tell_fault(&object, ctx, Fault::defect("Restless", restless)).await
+    let fault = Fault::defect("Restless", restless);
+    // Long work, such as the deletion of many snapshots, may need a second pass.
+    if ctx.failures(uid_of(&object)) < NOT_SEEN_QUIET {
+        tracing::warn!("{}", fault.message);
+        return Outcome::Fault(fault);
+    }
+    tell_fault(&object, ctx, fault).await
 }
 
 /// Tells that a pass took too long, on the object as it stands: the pass itself may have written it.
@@ -130,7 +137,9 @@ async fn step<K: Kind>(
         Ok(world) => world,
         Err(obstacle) => return tell_obstacle(object, ctx, obstacle).await.map(Next::Done),
     };
-    let account = match K::PINNED && K::LANE == Lane::Ordinary {
+    // What is kept when its object goes needs no account.
+    let kept = object.meta().deletion_timestamp.is_some() && object.keeps_what_it_made();
+    let account = match K::PINNED && K::LANE == Lane::Ordinary && !kept {
         true => Some(world.same_account(object.status().map(KindStatus::shared)).await?),
         false => None,
     };
@@ -192,7 +201,7 @@ async fn step<K: Kind>(
 /// nothing was ever made is bound to none.
 fn pinned<S: KindStatus>(mut report: Report<S>, account: Option<String>) -> Report<S> {
     let shared = report.status.shared_mut();
-    shared.account_id = shared.account_id.take().or(account);
+    shared.account_id = account.or(shared.account_id.take());
     report
 }
 
@@ -410,8 +419,12 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
     let failures = ctx.failures(uid_of(object));
     let shown = status.shared();
     // Whoever revokes must know soon that it cannot be looked at; and what was just asked for cannot be Ready.
-    let pressing =
-        K::LANE == Lane::Emergency && (is_outage(failures) || shown.observed_generation != generation);
+    let asked = shown.observed_generation != generation;
+    let pressing = match K::LANE {
+        Lane::Emergency => is_outage(failures) || asked,
+        // What was asked for is not done, though what stands is well.
+        Lane::Ordinary => (asked || object.meta().deletion_timestamp.is_some()) && failures >= NOT_SEEN_QUIET,
+    };
     if is_old_news(shown, &standing, &error, &sentence(&fault.message)) && !(pressing && is_ready(shown)) {
         return Outcome::Fault(fault);
     }
@@ -435,32 +448,6 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
     Outcome::Fault(fault)
 }
 
-/// A fault that heals by itself does not take Ready away, and only the request id being new is no news. Where a human must
-/// mend something, another text is: mending one thing may lay the next one bare.
-fn is_old_news(shared: &SharedStatus, standing: &Standing, error: &LastError, message: &str) -> bool {
-    let ready = shared.conditions.iter().find(|condition| condition.type_ == "Ready");
-    let same_error = shared.last_error.as_ref().is_some_and(|before| {
-        (&before.code, &before.class, &before.reason, before.generation)
-            == (&error.code, &error.class, &error.reason, error.generation)
-    });
-    let same_reason = ready.is_some_and(|condition| condition.reason == standing.reason.as_str());
-    let same_text = !standing.stalled
-        || ready.is_some_and(|condition| without_request(&condition.message) == without_request(message));
-    (is_ready(shared) && standing.reconciling) || (same_error && same_reason && same_text)
-}
-
-/// The text without the ids of requests, which are new each time.
-fn without_request(message: &str) -> String {
-    const MARK: &str = "[request ";
-    let mut parts = message.split(MARK);
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + part.split_once(']').map_or(part, |(_, rest)| rest))
-}
-
-fn is_ready(shared: &SharedStatus) -> bool {
-    shared.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-}
-
 /// Merge-patches /status with the difference only, on the very version that was looked at.
 ///
 /// Whoever calls has counted what this process knows of answered sends; it is remembered only if the write certainly failed.
@@ -481,17 +468,4 @@ async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status)
         ctx.world.claims.put_back(uid, answered);
     }
     written
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_id_of_a_request_is_no_part_of_the_text() {
-        assert_eq!(without_request("a [request A-1]. b"), without_request("a [request A-2]. b"));
-        assert_ne!(without_request("a [request A-1]. b"), without_request("c [request A-1]. b"));
-        assert_eq!(without_request("a [request cut off"), "a cut off");
-        assert_eq!(without_request("plain"), "plain");
-    }
 }

@@ -169,7 +169,12 @@ impl World {
     /// not be found, and taken for gone.
     pub async fn same_account(&self, shared: Option<&SharedStatus>) -> Result<String, Fault> {
         let found = self.cloud.account_id().await?;
-        match shared.and_then(|shared| shared.account_id.as_deref()).filter(|pinned| *pinned != found) {
+        // Creations that were refused for certain have left nothing behind.
+        let is_nothing = |shared: &&SharedStatus| {
+            shared.intent.as_ref().is_some_and(|intent| !intent.accepted && intent.answered >= intent.sends)
+        };
+        let bound = shared.filter(|shared| !is_nothing(shared));
+        match bound.and_then(|shared| shared.account_id.as_deref()).filter(|pinned| *pinned != found) {
             None => Ok(found),
             Some(pinned) => Err(mismatch(format!(
                 "The {} belong to account {found} now, but what was made for this object is in account {pinned}. Nothing is looked \

@@ -5,7 +5,7 @@ use super::decide::{Amendment, DiskEffect, DiskMachine, Place, Role};
 use super::observe::observe;
 use crate::alibaba::{self, DiskAmendment, ResourceType};
 use crate::decision::{Decision, Machine};
-use crate::kind::{Fault, Kind, Owner, World, recorded_request};
+use crate::kind::{Fault, FaultClass, Kind, Owner, World, recorded_request};
 
 /// Exactly one mutating call.
 pub async fn act(object: &EncryptedDisk, world: &World, effect: &DiskEffect) -> Result<(), Fault> {
@@ -41,7 +41,14 @@ pub async fn act(object: &EncryptedDisk, world: &World, effect: &DiskEffect) -> 
             // Grown by a call whose answer was lost, or that the decision had not seen yet.
             match verify_ours(object, world, id).await? {
                 Some(disk) if disk.size_gib >= *size_gib => Ok(()),
-                _ => Ok(cloud.resize_disk(region, id, *size_gib, *online).await?),
+                _ => match cloud.resize_disk(region, id, *size_gib, *online).await {
+                    // It has grown already, and the list does not show it yet.
+                    Err(error) if error.code == "InvalidDiskSize.TooSmall" => Err(Fault {
+                        class: FaultClass::Transient,
+                        ..Fault::conflict("the disk has been resized, which its list does not show yet")
+                    }),
+                    other => Ok(other?),
+                },
             }
         }
         DiskEffect::Delete { id } => {

@@ -53,6 +53,10 @@ impl Kind for EncryptedDisk {
         }
     }
 
+    fn keeps_what_it_made(&self) -> bool {
+        !self.may_delete()
+    }
+
     fn account(&self) -> Option<&AccountReference> {
         self.spec.account_ref.as_ref()
     }

@@ -54,6 +54,10 @@ impl Kind for EncryptedImage {
         }
     }
 
+    fn keeps_what_it_made(&self) -> bool {
+        matches!(self.desired(), Ok(Desired::Absent { delete_image: false, delete_snapshots: false, .. }))
+    }
+
     fn account(&self) -> Option<&AccountReference> {
         self.spec.account_ref.as_ref()
     }

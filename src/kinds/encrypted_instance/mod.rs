@@ -61,6 +61,10 @@ impl Kind for EncryptedInstance {
         }
     }
 
+    fn keeps_what_it_made(&self) -> bool {
+        !self.may_delete()
+    }
+
     fn account(&self) -> Option<&AccountReference> {
         self.spec.account_ref.as_ref()
     }

@@ -57,6 +57,7 @@ pub async fn act(
         RevocationEffect::Record
         | RevocationEffect::Reassert
         | RevocationEffect::RecordStops
+        | RevocationEffect::NoteCut
         | RevocationEffect::BeginRestore
         | RevocationEffect::EndRestore
         | RevocationEffect::Farewell => {

@@ -353,6 +353,9 @@ fn held_by_list(wanted: &Wanted, blast: &Blast) -> Option<Decision<RevocationEff
 fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
     // A switch that reads as something undocumented is switched off as well: doubt must not leave it on.
     let on = matches!(observed.switch, Switch::On | Switch::Unknown);
+    if observed.stage == Stage::Cutting && observed.switch == Switch::Unasked {
+        return Decision::Do(RevocationEffect::NoteCut);
+    }
     if observed.stage == Stage::Cutting {
         match observed.evidence {
             Step::Waiting if on => return Decision::wait_seconds(Reason::Planning),
@@ -391,7 +394,14 @@ fn revoke(wanted: &Wanted, observed: &Observed) -> Decision<RevocationEffect> {
 fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     let Some(prior) = observed.prior else { return Decision::Blocked(Reason::NothingToRestore) };
     if observed.stage == Stage::Restored && observed.closed {
-        return if observed.switch == prior { start(observed) } else { Decision::Settled };
+        return match observed.starts {
+            // What another revocation has stopped since is not this one's to start.
+            Starts::Due | Starts::Moving | Starts::Refused if observed.holder.is_some() => {
+                Decision::wait_patient(Reason::OverlappingRevocation)
+            }
+            _ if observed.switch == prior => start(observed),
+            _ => Decision::Settled,
+        };
     }
     if observed.holder.is_some() {
         return Decision::wait_patient(Reason::OverlappingRevocation);
@@ -419,7 +429,8 @@ fn restore(observed: &Observed) -> Decision<RevocationEffect> {
     if observed.stage < Stage::Restoring {
         return Decision::Do(RevocationEffect::BeginRestore);
     }
-    if observed.stage == Stage::Restoring && observed.starts != Starts::None {
+    let due = observed.stage == Stage::Restoring || promise::closes(observed);
+    if due && observed.starts != Starts::None {
         return Decision::Do(RevocationEffect::EndRestore);
     }
     start(observed)

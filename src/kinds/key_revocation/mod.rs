@@ -27,6 +27,7 @@ pub mod journal;
 pub mod notes;
 pub mod observe;
 pub mod others;
+pub mod own_nodes;
 pub mod promise;
 pub mod report;
 
@@ -154,11 +155,13 @@ impl Kind for KeyRevocation {
     }
 
     async fn companion(world: &World, notes: &Notes) {
-        let mut round = 0_u32;
+        let (mut round, mut again) = (0_u32, false);
         loop {
             let own_keys = async {
                 if round.is_multiple_of(OWN_NODES_EVERY) {
-                    look_at_own_keys(world, notes, round.is_multiple_of(OWN_KEYS_EVERY)).await;
+                    // Once more after a change: a new node may not say at once which instance it is.
+                    again =
+                        look_at_own_keys(world, notes, again || round.is_multiple_of(OWN_KEYS_EVERY)).await;
                 }
             };
             tokio::join!(own_keys, keep_warm(world));
@@ -169,21 +172,23 @@ impl Kind for KeyRevocation {
     }
 }
 
-/// Lists the keys of this cluster's own nodes, if there is another node or `anyway`.
-async fn look_at_own_keys(world: &World, notes: &Notes, anyway: bool) {
+/// Lists the keys of this cluster's own nodes, if there is another node or `anyway`. True if there is another one.
+async fn look_at_own_keys(world: &World, notes: &Notes, anyway: bool) -> bool {
     let look = async {
         let nodes = cluster::node_uids(&world.kube).await.map_err(|error| error.to_string())?;
-        if anyway || notes.own_nodes() != Some(nodes.clone()) {
+        let changed = notes.own_nodes().as_ref() != Some(&nodes);
+        if anyway || changed {
             notes.set_own_keys(inventory::own_keys(&world.cloud, &world.kube).await?, nodes);
         }
-        Ok::<(), String>(())
+        Ok::<bool, String>(changed)
     };
-    if let Err(error) = look.await {
+    look.await.unwrap_or_else(|error| {
         notes.miss_own_keys();
         tracing::warn!(
             "the keys of this cluster's own nodes could not be listed; what was known before guards against revoking them: {error}"
         );
-    }
+        true
+    })
 }
 
 /// A new object that the watch brings within a moment of its creation is as fresh as one that was read.

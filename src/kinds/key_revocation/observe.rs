@@ -12,7 +12,7 @@ use super::decide::{
 };
 use super::inventory::{self, Question};
 use super::notes::{Found, Notes, Wish};
-use super::{act, journal, others, promise};
+use super::{act, journal, others, own_nodes, promise};
 use crate::alibaba::{Cloud, KeyState};
 use crate::kind::{Fault, FaultClass, World};
 
@@ -21,9 +21,6 @@ const SETTLE: Duration = Duration::from_secs(60);
 
 /// How much time may lie between the reading of the key and that of the other revocations: less than any of them needs to close.
 const LOOK_MAX: Duration = Duration::from_secs(30);
-
-/// How long a look at this cluster's own nodes may take before a cut.
-const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
 
 /// Everything that `decide` needs to know.
 pub async fn observe(
@@ -35,6 +32,7 @@ pub async fn observe(
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let status = object.status.clone().unwrap_or_default();
     let now = world.clock.now();
+    let mut lockout = false;
     if let Desired::Present(wanted) = desired
         && wanted.goal == Goal::Revoked
         && !wanted.allow_self_lockout
@@ -42,19 +40,17 @@ pub async fn observe(
         && !world.settings.without_cluster
     {
         notes.look_for_own_keys().await;
-        let told = status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout);
-        if told && !hits_own_nodes(object, notes) {
-            // The plan has seen a node that was not there at the last look.
-            let look = super::look_at_own_keys(world, notes, true);
-            let _ = tokio::time::timeout(OWN_KEYS_MAX, look).await;
-        }
+        lockout = own_nodes::are_told(object, &status, world, notes).await;
     }
     let mut observed = remembered(object, &status, notes, uid, now);
+    observed.self_lockout |= lockout;
     let Desired::Present(wanted) = desired else { return Ok(observed) };
     if observed.stage == Stage::Restored && observed.closed {
         // The record is closed: what becomes of the key now is its owner's business. Machines may still be to be started.
         observed.switch = observed.prior.unwrap_or(Switch::Unasked);
         look_at_starts(object, &status, world, notes, &mut observed).await?;
+        let account = object.spec.account_ref.as_ref().map(|account| account.name.as_str());
+        observed.holder = world.revocations.holder(account, &object.spec.region, &object.spec.key_id);
         return Ok(observed);
     }
     let cut = promise::has_cut(&observed);
@@ -68,10 +64,13 @@ pub async fn observe(
         // no harm if somebody else has been faster.
         observed.switch = Switch::On;
     } else if let Err(fault) = look_at_switch(object, wanted, &world.cloud, &mut observed).await {
+        let unwritten =
+            observed.stage == Stage::Cutting && cut && promise::goal(wanted, &observed) == Goal::Revoked;
         if !goes_on_unseen(object, wanted, &observed, notes, &fault) {
             return Err(held_back(fault, wanted, &observed));
         }
-        (observed.switch, observed.word) = (Switch::Unknown, "Unknown".to_owned());
+        let switch = if unwritten { Switch::Unasked } else { Switch::Unknown };
+        (observed.switch, observed.word) = (switch, "Unknown".to_owned());
     }
     let saw_on = observed.stage == Stage::Fresh && observed.switch == Switch::On;
     notes.saw_on(uid, saw_on.then_some(began));
@@ -153,7 +152,7 @@ fn remembered(
         inherited: None,
         stage: stage(status),
         inventory: Inventory::Unasked,
-        self_lockout: hits_own_nodes(object, notes),
+        self_lockout: own_nodes::are_hit(object, notes),
         evidence: Step::None,
         stops: Step::None,
         unasked: 0,
@@ -187,21 +186,6 @@ pub fn named_key(object: &KeyRevocation) -> Option<&str> {
         super::api::Method::DisableKey => Some(&object.spec.key_id),
         super::api::Method::DetachEcsRole => None,
     }
-}
-
-/// True if nodes of this cluster are known to need what is taken. Without ECS's role in another account, they lose nothing. Where
-/// they cannot be listed, what status says of an earlier look counts.
-pub fn hits_own_nodes(object: &KeyRevocation, notes: &Notes) -> bool {
-    let key = named_key(object);
-    if key.is_none() && object.spec.account_ref.is_some() {
-        return false;
-    }
-    notes.is_own_key(&object.spec.region, key).unwrap_or_else(|| {
-        object.status.as_ref().is_some_and(|status| {
-            status.shared.conditions.iter().any(|condition| condition.type_ == promise::SELF_LOCKOUT)
-                || status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout)
-        })
-    })
 }
 
 pub fn stage(status: &KeyRevocationStatus) -> Stage {
@@ -248,6 +232,7 @@ fn goes_on_unseen(
 ) -> bool {
     let denied = fault.class == FaultClass::Denied;
     let journal = object.status.as_ref().map(|status| status.journal.as_slice()).unwrap_or_default();
+    let revoked = object.status.as_ref().is_some_and(|status| status.timings.revoked_at.is_some());
     let cut = || promise::has_cut(observed) || journal::tells_cut(journal);
     // Where something is waited for, the record comes before the first try.
     let open = || {
@@ -260,10 +245,11 @@ fn goes_on_unseen(
     };
     match (promise::goal(wanted, observed), observed.stage) {
         (Goal::Revoked, Stage::Fresh) => wanted.declared && (promise::has_cut(observed) || open()),
-        (Goal::Revoked, Stage::Cutting) => !cut(),
+        // What was accepted is journalled even so.
+        (Goal::Revoked, Stage::Cutting) => promise::has_cut(observed) || !cut(),
         (Goal::Restored, Stage::Cut) => denied,
-        (Goal::Restored, Stage::Cutting) => denied && cut(),
-        (Goal::Restored, Stage::Restoring) => denied && cut() && !returned(),
+        (Goal::Restored, Stage::Cutting) => denied && (revoked || cut()),
+        (Goal::Restored, Stage::Restoring) => denied && (revoked || cut()) && !returned(),
         _ => false,
     }
 }
@@ -456,7 +442,7 @@ async fn look_at_starts(
     let shown = match world.cloud.instances(&object.spec.region, &ids).await {
         Ok(shown) => shown,
         // The end of the key's part waits for no list of machines.
-        Err(_) if observed.stage == Stage::Restoring => {
+        Err(_) if !observed.closed => {
             observed.starts = Starts::Due;
             return Ok(());
         }

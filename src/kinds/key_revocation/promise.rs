@@ -45,6 +45,15 @@ pub fn tell_cut(deeds: &[Deed]) -> bool {
     deeds.iter().any(|deed| CUTS.contains(&deed.action) && deed.result == ACCEPTED)
 }
 
+/// True once what becomes of the key is its owner's business again.
+pub fn closes(observed: &Observed) -> bool {
+    observed.stage == Stage::Restored
+        && observed.aged
+        && !observed.closed
+        && !observed.unfinished
+        && observed.prior == Some(observed.switch)
+}
+
 /// True if no new use of the key can begin.
 pub fn rejected(switch: Switch) -> bool {
     matches!(switch, Switch::Off | Switch::Deletion | Switch::Import)

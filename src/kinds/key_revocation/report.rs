@@ -269,6 +269,10 @@ impl Pen<'_> {
                 self.line(journal::REVERTED, target, None, &observed.word);
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
+            Decision::Do(RevocationEffect::NoteCut) => self.note_cut(),
+            Decision::Do(RevocationEffect::EndRestore) if promise::closes(observed) => {
+                self.status.timings.closed_at = Some(self.now());
+            }
             Decision::Do(RevocationEffect::EndRestore) => self.restored(object, observed),
             Decision::Do(RevocationEffect::BeginRestore) => {
                 if self.status.prior_state.is_none() || observed.inherited.is_some() {
@@ -371,12 +375,7 @@ impl Pen<'_> {
                 if matches!(decision, Decision::Settled) && observed.stage != Stage::Restored {
                     self.restored(object, observed);
                 }
-                if observed.stage == Stage::Restored
-                    && observed.aged
-                    && !observed.unfinished
-                    && observed.prior == Some(observed.switch)
-                    && self.status.timings.closed_at.is_none()
-                {
+                if promise::closes(observed) {
                     self.status.timings.closed_at = Some(self.now());
                 }
                 if observed.starts == Starts::None

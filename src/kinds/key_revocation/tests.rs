@@ -50,7 +50,7 @@ fn a_bad_spec_never_blocks_a_deletion() {
 #[test]
 fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
     let notes = Notes::default();
-    let hit = |fields: Value| observe::hits_own_nodes(&object(fields), &notes);
+    let hit = |fields: Value| own_nodes::are_hit(&object(fields), &notes);
     let role = json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}});
     let elsewhere = |mut fields: Value| {
         fields["accountRef"] = json!({"name": "second"});
@@ -60,7 +60,7 @@ fn the_guard_for_own_nodes_is_of_what_is_taken_from_them() {
     let told = |status: Value| {
         let mut object = object(role.clone());
         object.status = Some(serde_json::from_value(status).expect("a status"));
-        observe::hits_own_nodes(&object, &notes)
+        own_nodes::are_hit(&object, &notes)
     };
     let condition = json!({"type": "SelfLockout", "status": "True", "reason": "SelfLockout", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z"});

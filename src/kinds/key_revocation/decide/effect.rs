@@ -19,7 +19,10 @@ pub enum RevocationEffect {
     RecordStops,
     /// Record that the restoration begins.
     BeginRestore,
-    /// Record that what was recorded stands again, before machines are started: they may take long.
+    /// Record that a cut was accepted which nobody may look at.
+    NoteCut,
+    /// Record that what was recorded stands again, or that the record of the key is closed, before machines are started: they may
+    /// take long.
     EndRestore,
     /// Switch to what was recorded.
     Return {
@@ -40,8 +43,8 @@ impl Effect for RevocationEffect {
     }
 
     fn records(&self) -> bool {
-        use RevocationEffect::{BeginRestore, EndRestore, Farewell, Reassert, Record, RecordStops};
-        matches!(self, Record | Reassert | RecordStops | BeginRestore | EndRestore | Farewell)
+        use RevocationEffect::{BeginRestore, EndRestore, Farewell, NoteCut, Reassert, Record, RecordStops};
+        matches!(self, Record | Reassert | RecordStops | NoteCut | BeginRestore | EndRestore | Farewell)
     }
 
     fn reason(&self) -> Reason {
@@ -63,6 +66,7 @@ impl Effect for RevocationEffect {
             RevocationEffect::Reassert => "reassert",
             RevocationEffect::RecordStops => "record-stops",
             RevocationEffect::BeginRestore => "begin-restore",
+            RevocationEffect::NoteCut => "note-cut",
             RevocationEffect::EndRestore => "end-restore",
             RevocationEffect::Return { .. } => "return",
             RevocationEffect::Start => "start",

@@ -280,6 +280,12 @@ fn instances_are_started_after_the_key_is_back() {
         check(restored(), with(Starts::Refused), Decision::wait_patient(Reason::InstancesNotStarted));
         check(restored(), with(Starts::None), Decision::Settled);
     }
+    let closed = |starts| Observed { closed: true, ..with(Stage::Restored, starts) };
+    let held = |starts| Observed { holder: Some("next".into()), ..closed(starts) };
+    check(restored(), held(Starts::Due), Decision::wait_patient(Reason::OverlappingRevocation));
+    check(restored(), held(Starts::None), Decision::Settled);
+    let aged = Observed { aged: true, ..with(Stage::Restored, Starts::Refused) };
+    check(restored(), aged, Decision::Do(RevocationEffect::EndRestore));
 }
 
 #[test]
