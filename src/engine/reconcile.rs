@@ -19,7 +19,7 @@ use crate::decision::reason::Mover;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Effect, Machine, Reason, Take, WaitPace};
 use crate::kind::{
-    EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Lane, Obstacle, Owner, requested_at,
+    EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Lane, Obstacle, Owner, World, requested_at,
 };
 use crate::resource::{FINALIZER, IntentRecord, LastError};
 
@@ -137,12 +137,7 @@ async fn step<K: Kind>(
         Ok(world) => world,
         Err(obstacle) => return tell_obstacle(object, ctx, obstacle).await.map(Next::Done),
     };
-    // What is kept when its object goes needs no account.
-    let kept = object.meta().deletion_timestamp.is_some() && object.keeps_what_it_made();
-    let account = match K::PINNED && K::LANE == Lane::Ordinary && !kept {
-        true => Some(world.same_account(object.status().map(KindStatus::shared)).await?),
-        false => None,
-    };
+    let account = account_of(object, &world).await?;
     let observed = object.observe(&desired, &world, &ctx.shared).await?;
     let decision = K::Machine::decide(&desired, &observed);
     tracing::debug!(?decision, "decided");
@@ -194,6 +189,16 @@ async fn step<K: Kind>(
         Decision::Blocked(reason) => tell(object, ctx, &decision, settled, report())
             .await
             .map(|()| Next::Done(Outcome::Blocked(*reason))),
+    }
+}
+
+/// The account that the object is bound to, or will be. None where nobody asks: in an emergency, and for what is kept when its
+/// object goes.
+async fn account_of<K: Kind>(object: &K, world: &World) -> Result<Option<String>, Fault> {
+    let kept = object.meta().deletion_timestamp.is_some() && object.keeps_what_it_made();
+    match K::PINNED && K::LANE == Lane::Ordinary && !kept {
+        true => world.same_account(object.status().map(KindStatus::shared)).await.map(Some),
+        false => Ok(None),
     }
 }
 

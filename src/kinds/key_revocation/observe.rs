@@ -32,16 +32,7 @@ pub async fn observe(
     let uid = object.metadata.uid.as_deref().unwrap_or_default();
     let status = object.status.clone().unwrap_or_default();
     let now = world.clock.now();
-    let mut lockout = false;
-    if let Desired::Present(wanted) = desired
-        && wanted.goal == Goal::Revoked
-        && !wanted.allow_self_lockout
-        && stage(&status) == Stage::Fresh
-        && !world.settings.without_cluster
-    {
-        notes.look_for_own_keys().await;
-        lockout = own_nodes::are_told(object, &status, world, notes).await;
-    }
+    let lockout = own_nodes::are_told(object, desired, &status, world, notes).await;
     let mut observed = remembered(object, &status, notes, uid, now);
     observed.self_lockout |= lockout;
     let Desired::Present(wanted) = desired else { return Ok(observed) };

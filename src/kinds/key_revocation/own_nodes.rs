@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::api::{KeyRevocation, KeyRevocationStatus};
+use super::decide::{Desired, Goal, Stage, Wanted};
 use super::notes::Notes;
-use super::observe::named_key;
+use super::observe::{named_key, stage};
 use super::{inventory, promise};
 use crate::kind::World;
 
@@ -13,12 +14,23 @@ const OWN_KEYS_MAX: Duration = Duration::from_secs(5);
 
 /// True if the plan has seen nodes of this cluster under the key that the last look at them does not know. They are looked at anew,
 /// for this object alone: its account may see other disks than the operator's own. Doubt holds the order back.
+///
+/// Waits for the first look of a process that has just begun. Only an order that nothing was done for yet is guarded.
 pub async fn are_told(
     object: &KeyRevocation,
+    desired: &Desired,
     status: &KeyRevocationStatus,
     world: &World,
     notes: &Notes,
 ) -> bool {
+    let guarded = |wanted: &Wanted| wanted.goal == Goal::Revoked && !wanted.allow_self_lockout;
+    if !matches!(desired, Desired::Present(wanted) if guarded(wanted))
+        || stage(status) != Stage::Fresh
+        || world.settings.without_cluster
+    {
+        return false;
+    }
+    notes.look_for_own_keys().await;
     let key = named_key(object);
     let concerned = key.is_some() || object.spec.account_ref.is_none();
     let told = status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout);
