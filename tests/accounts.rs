@@ -448,6 +448,30 @@ async fn an_operator_with_another_accounts_credentials_lets_nothing_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_account_binds_only_what_may_have_been_made_in_it_and_would_be_deleted() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let mut retained = disk_of("retained", None);
+    retained["spec"]["deletionPolicy"] = json!("Retain");
+    stage.apply(retained).await;
+    stage.until_ready("EncryptedDisk", "retained").await;
+    let denied = json!([{"action": "CreateDisk", "status": 403, "code": "Forbidden.RAM"}]);
+    stage.order("PUT", "faults", denied).await;
+    stage.apply(disk_of("refused", None)).await;
+    stage.until_reason("EncryptedDisk", "refused", "AccessDenied").await;
+    process.kill().await;
+    // They were the keys of the wrong account.
+    stage.order("DELETE", "faults", Value::Null).await;
+    let process = stage.start_as(SECOND_ACCESS_KEY_ID, SECOND_ACCESS_KEY_SECRET).await;
+    let object = stage.until_ready("EncryptedDisk", "refused").await;
+    assert_eq!(object["status"]["accountId"], SECOND_ACCOUNT, "{object:#}");
+    stage.delete("EncryptedDisk", "retained").await;
+    stage.until_gone("EncryptedDisk", "retained").await;
+    assert_eq!(stage.owned("disks").await.len(), 1, "it stays where it is");
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_may_not_use_an_account_is_not_told_what_is_the_matter_with_it() {
     let stage = Stage::new().await;
     second_secret(&stage).await;
