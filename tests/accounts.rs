@@ -457,14 +457,18 @@ async fn an_account_binds_only_what_may_have_been_made_in_it_and_would_be_delete
     stage.until_ready("EncryptedDisk", "retained").await;
     let denied = json!([{"action": "CreateDisk", "status": 403, "code": "Forbidden.RAM"}]);
     stage.order("PUT", "faults", denied).await;
-    stage.apply(disk_of("refused", None)).await;
+    let mut refused = disk_of("refused", None);
+    refused["spec"]["key"] = json!({"service": true});
+    stage.apply(refused).await;
     stage.until_reason("EncryptedDisk", "refused", "AccessDenied").await;
     process.kill().await;
     // They were the keys of the wrong account.
     stage.order("DELETE", "faults", Value::Null).await;
     let process = stage.start_as(SECOND_ACCESS_KEY_ID, SECOND_ACCESS_KEY_SECRET).await;
-    let object = stage.until_ready("EncryptedDisk", "refused").await;
-    assert_eq!(object["status"]["accountId"], SECOND_ACCOUNT, "{object:#}");
+    let moved = |object: &Value| object["status"]["accountId"] == SECOND_ACCOUNT;
+    stage.until("EncryptedDisk", "refused", HOUR, moved).await;
+    stage.delete("EncryptedDisk", "refused").await;
+    stage.until_gone("EncryptedDisk", "refused").await;
     stage.delete("EncryptedDisk", "retained").await;
     stage.until_gone("EncryptedDisk", "retained").await;
     assert_eq!(stage.owned("disks").await.len(), 1, "it stays where it is");
