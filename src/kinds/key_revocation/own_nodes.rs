@@ -56,9 +56,7 @@ pub fn are_hit(object: &KeyRevocation, notes: &Notes) -> bool {
     }
     notes.is_own_key(&object.spec.region, key).unwrap_or_else(|| {
         object.status.as_ref().is_some_and(|status| {
-            let ready = status.shared.conditions.iter().find(|condition| condition.type_ == "Ready");
-            ready.is_some_and(|ready| ready.reason == promise::SELF_LOCKOUT)
-                || status.shared.conditions.iter().any(|condition| condition.type_ == promise::SELF_LOCKOUT)
+            status.shared.conditions.iter().any(|condition| condition.type_ == promise::SELF_LOCKOUT)
                 || status.blast_radius.as_ref().is_some_and(|radius| radius.self_lockout)
         })
     })

@@ -194,9 +194,10 @@ impl Pen<'_> {
     fn answer_stops(&mut self, deed: &Deed) {
         let Some(stops) = &mut self.status.stops else { return };
         let is_refusal = |code: &str| code != ACCEPTED && !code.starts_with(UNCLEAR);
-        let may_stop = |id: &String| deed.details.iter().any(|(of, code)| of == id && !is_refusal(code));
+        let may_stop: BTreeSet<&String> =
+            deed.details.iter().filter(|(_, code)| !is_refusal(code)).map(|(id, _)| id).collect();
         let (back, refused): (Vec<RefusedStop>, _) =
-            std::mem::take(&mut stops.refused).into_iter().partition(|old| may_stop(&old.id));
+            std::mem::take(&mut stops.refused).into_iter().partition(|old| may_stop.contains(&old.id));
         stops.refused = refused;
         for RefusedStop { id, forced, .. } in back {
             if forced { &mut stops.forced } else { &mut stops.instances }.push(id);
