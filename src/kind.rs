@@ -143,6 +143,12 @@ pub trait Kind:
     fn uses_secret(&self, _name: &str) -> bool {
         false
     }
+    /// Told of every status that was accepted, before anything is done about it.
+    fn written(&self, _after: &Self) {}
+    /// The last that is done for an object that goes: what must outlive it. An error keeps it for another try.
+    fn last_words(&self, _world: &World) -> impl Future<Output = Result<(), Fault>> + Send {
+        std::future::ready(Ok(()))
+    }
     /// Told of every event of the kind's watch, before any pass sees it.
     fn notice(_event: &kube::runtime::watcher::Event<Self>, _world: &World) {}
     /// Told that the cluster does not know the kind: there can be no object of it.

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{DB, cloud_key, instance, phase, revocation, revoke, set_desired, with};
+use revocation::{DB, cloud_key, instance, phase, revocation, revoke, set_desired, set_key, verified, with};
 use stage::{KEY, Stage, condition, message};
+
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Creates the object and says its uid: an owner that does not exist would take its dependents with it.
 async fn create<K>(api: Api<K>, object: Value) -> String
@@ -278,4 +280,79 @@ async fn owner(stage: &Stage, wish: &str) -> String {
     let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance",
         "metadata": {"name": "db"}, "spec": {"onRevocation": wish}});
     stage.apply(body).await.metadata.uid.expect("a uid")
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_journal_outlives_its_object_and_names_the_request_of_every_call() {
+    let stage = Stage::new().await;
+    namespace(&stage, "ecskms-system").await;
+    let process = stage.start().await;
+    let fields = json!({"evidenceSnapshots": true, "runningInstances": "Stop"});
+    stage.apply(revocation("one", fields)).await;
+    stage.until("KeyRevocation", "one", LIMIT, |object| phase(object) == "Contained").await;
+    set_desired(&stage, "one", "Restored").await;
+    let done = |object: &Value| phase(object) == "Restored" && condition(object, "Ready").0 == "True";
+    let object = stage.until("KeyRevocation", "one", LIMIT, done).await;
+    let (uid, report) = (object["metadata"]["uid"].clone(), object["status"]["reportRef"]["name"].clone());
+    // A record goes once no late call of another process can arrive any more.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    stage.delete("KeyRevocation", "one").await;
+    stage.until_gone("KeyRevocation", "one").await;
+    let api: Api<k8s_openapi::api::core::v1::ConfigMap> =
+        Api::namespaced(stage.client.clone(), "ecskms-system");
+    let map = api.get(report.as_str().expect("a name")).await.expect("the ConfigMap is there");
+    let data = map.data.expect("data");
+    assert!(data.contains_key("report.json"), "the list stays beside the journal");
+    let kept: Value = serde_json::from_str(&data["journal.json"]).expect("JSON");
+    assert_eq!((&kept["name"], &kept["uid"]), (&json!("one"), &uid));
+    verified(&json!({"metadata": {"uid": uid}, "status": kept}));
+    let entries = kept["journal"].as_array().expect("entries");
+    let told: Vec<&str> = entries.iter().filter_map(|entry| entry["action"].as_str()).collect();
+    let own = ["RecordStops", "Contained", "BeginRestore", "ObjectDeleted"];
+    for action in
+        ["RecordPriorState", "CreateSnapshot", "StopInstances", "DisableKey", "EnableKey", "StartInstances"]
+    {
+        assert!(told.contains(&action), "{action} of {told:?}");
+    }
+    assert_eq!(told.last(), Some(&"ObjectDeleted"));
+    let silent: Vec<&Value> = entries.iter().filter(|entry| entry["requestId"].is_null()).collect();
+    assert!(
+        silent.iter().all(|entry| own.contains(&entry["action"].as_str().expect("an action"))),
+        "{silent:#?}"
+    );
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_late_is_called_incomplete_and_counts_nothing() {
+    let stage = Stage::new().await;
+    stage.order("PUT", "faults", json!([{"action": "DescribeDisks", "delayMs": 25_000}])).await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({"safety": {"inventoryTimeoutSeconds": 1}}))).await;
+    let listed = |object: &Value| object["status"]["blastRadius"].is_object();
+    let object = stage.until("KeyRevocation", "one", LIMIT, listed).await;
+    let radius = &object["status"]["blastRadius"];
+    assert_eq!(radius["complete"], json!(false));
+    assert!(radius["instancesAffected"].is_null(), "nought would mean that nobody is hit: {radius:#}");
+    assert_eq!(condition(&object, "Planned").0, "False");
+    let whole = |object: &Value| object["status"]["blastRadius"]["complete"] == true;
+    let object = stage.until("KeyRevocation", "one", LIMIT, whole).await;
+    assert_eq!(object["status"]["blastRadius"]["instancesAffected"], 1);
+    process.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prior_state_that_the_journal_does_not_tell_of_is_an_alarm() {
+    let stage = Stage::new().await;
+    set_key(&stage, "Disabled").await;
+    let process = stage.start().await;
+    stage.apply(revocation("one", json!({}))).await;
+    let object = revoke(&stage, "one").await;
+    assert_eq!(condition(&object, "JournalBroken").0, "");
+    let patch = Patch::Merge(json!({"status": {"priorState": {"keyState": "Enabled"}}}));
+    let api = stage.objects("KeyRevocation");
+    api.patch_status("one", &PatchParams::default(), &patch).await.expect("the patch is accepted");
+    let told = |object: &Value| condition(object, "JournalBroken").0 == "True";
+    stage.until("KeyRevocation", "one", LIMIT, told).await;
+    process.kill().await;
 }

@@ -16,6 +16,15 @@ use super::request::{Parameters, Service, check_id, check_key, parameters};
 /// Snapshots per page of a list; the limit of DescribeSnapshots.
 const SNAPSHOTS_PER_PAGE: &str = "100";
 
+/// What a reading found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading<T> {
+    /// What stands there.
+    pub found: T,
+    /// The cloud's id of the request.
+    pub request_id: Option<String>,
+}
+
 /// What a change of a key or a grant answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
@@ -54,7 +63,7 @@ pub enum StartProbe {
 
 impl Cloud {
     /// The key as it stands now, past every memory; None if there is none of that id in the region.
-    pub async fn key_now(&self, region: &str, key_id: &str) -> Result<Option<Key>, Error> {
+    pub async fn key_now(&self, region: &str, key_id: &str) -> Result<Reading<Option<Key>>, Error> {
         check_region(Service::Kms, "DescribeKey", region)?;
         check_key("DescribeKey", key_id)?;
         self.read_key(region, key_id).await
@@ -78,12 +87,12 @@ impl Cloud {
     }
 
     /// The policies of the role through which ECS uses customer keys; None if there is no such role.
-    pub async fn ecs_role_policies(&self) -> Result<Option<Vec<AttachedPolicy>>, Error> {
+    pub async fn ecs_role_policies(&self) -> Result<Reading<Option<Vec<AttachedPolicy>>>, Error> {
         const ACTION: &str = "ListPoliciesForRole";
         let reply = self.call(Service::Ram, "", ACTION, parameters([("RoleName", ECS_ROLE_NAME)])).await;
         let reply = match reply {
             Err(error) if error.class == Class::NotFound && error.code == "EntityNotExist.Role" => {
-                return Ok(None);
+                return Ok(Reading { found: None, request_id: error.request_id.map(String::from) });
             }
             other => other?,
         };
@@ -94,7 +103,7 @@ impl Cloud {
         let mut policies: Vec<AttachedPolicy> =
             fields.list("Policies", "Policy")?.iter().filter_map(read).collect();
         policies.sort();
-        Ok(Some(policies))
+        Ok(Reading { found: Some(policies), request_id: reply.request_id })
     }
 
     /// Takes the grant from ECS, in every region and for every customer key of the account.

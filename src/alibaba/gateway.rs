@@ -49,7 +49,8 @@ pub struct Settings {
     pub sts_region: Option<String>,
     /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS and
     /// RAM have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own (what a cut
-    /// waits for goes [`Cloud::ahead`] of it): two of them stay within the twenty reads a second that KMS grants, and the ordinary one writes nothing to KMS.
+    /// waits for goes [`Cloud::ahead`] of it): the leader and the emergency lanes of two replicas stay within the twenty reads a second
+    /// that KMS grants, and the ordinary lane writes nothing to KMS.
     pub urgent: bool,
     /// Time of day and nonces.
     pub clock: Clock,
@@ -138,9 +139,9 @@ impl Cloud {
             home,
             sts_region: settings.sts_region.clone().unwrap_or_default(),
             urgent: settings.urgent,
+            kms_pace: Pacer::new(if settings.urgent { Pacer::URGENT } else { Pacer::ORDINARY }),
             settings,
             ledger: Ledger::default(),
-            kms_pace: Pacer::default(),
             disks: Gather::new(),
             snapshots: Gather::new(),
             instances: Gather::new(),

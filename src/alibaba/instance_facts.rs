@@ -91,6 +91,8 @@ pub struct BatchOutcome {
     pub before: Option<InstanceStatus>,
     /// Its state afterwards, if the reply says.
     pub after: Option<InstanceStatus>,
+    /// The cloud's id of the request that was about the whole batch.
+    pub request_id: Option<String>,
     /// Accepted, or why not. The cloud's code is kept and classified like that of a call of its own.
     pub result: Result<(), Error>,
 }

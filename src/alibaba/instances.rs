@@ -252,6 +252,7 @@ fn outcome(id: &str, answers: &[Fields], action: &'static str, request_id: Optio
         id: id.to_owned(),
         before: status("PreviousStatus"),
         after: status("CurrentStatus"),
+        request_id: request_id.map(str::to_owned),
         result,
     }
 }

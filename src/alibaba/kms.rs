@@ -2,6 +2,7 @@
 //!
 //! Only what the state of a key needs. Nothing here changes a key.
 
+use super::emergency::Reading;
 use super::endpoint::check_region;
 use super::error::Error;
 use super::gateway::Cloud;
@@ -53,19 +54,22 @@ impl Cloud {
         const ACTION: &str = "DescribeKey";
         check_region(Service::Kms, ACTION, region)?;
         check_key(ACTION, key_id_or_alias)?;
-        let read = self.read_key(region, key_id_or_alias);
+        let read = async { self.read_key(region, key_id_or_alias).await.map(|reading| reading.found) };
         self.keys().get((region.to_owned(), key_id_or_alias.to_owned()), read).await
     }
 
     /// Asks the cloud; the caller has checked the parameters.
-    pub(super) async fn read_key(&self, region: &str, named: &str) -> Result<Option<Key>, Error> {
+    pub(super) async fn read_key(&self, region: &str, named: &str) -> Result<Reading<Option<Key>>, Error> {
         const ACTION: &str = "DescribeKey";
         match self.call(Service::Kms, region, ACTION, parameters([("KeyId", named)])).await {
             Ok(reply) => {
-                let reply = Fields::new(&reply.value, Service::Kms, ACTION);
-                Key::read(reply.inner("KeyMetadata")?, named).map(Some)
+                let fields = Fields::new(&reply.value, Service::Kms, ACTION);
+                let found = Some(Key::read(fields.inner("KeyMetadata")?, named)?);
+                Ok(Reading { found, request_id: reply.request_id })
             }
-            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) if is_absence(&error) => {
+                Ok(Reading { found: None, request_id: error.request_id.map(String::from) })
+            }
             Err(error) => Err(error),
         }
     }

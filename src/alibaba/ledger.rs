@@ -73,17 +73,18 @@ fn window_rest(service: Service, now: Timestamp) -> Duration {
     }
 }
 
-/// Spaces calls so that at most [`Pacer::PER_SECOND`] of them start per second in a region, after a burst of
-/// as many.
-#[derive(Default)]
+/// Spaces calls so that at most so many of them start per second in a region, after a burst of as many.
 pub(crate) struct Pacer {
+    per_second: u32,
     /// Per region, when the next call would start if calls came evenly.
     next: Mutex<HashMap<String, Instant>>,
 }
 
 impl Pacer {
-    /// KMS promises 10 management writes per second, and 20 or more reads; the lower figure serves both.
-    pub(crate) const PER_SECOND: u32 = 10;
+    /// The share of the lane that only the leader runs: KMS promises 10 management writes per second, and 20 or more reads.
+    pub(crate) const ORDINARY: u32 = 10;
+    /// The share of the emergency lane, which every replica runs: that of the leader and of two of these is what KMS promises.
+    pub(crate) const URGENT: u32 = 5;
     /// The longest queue; a caller that would wait longer is refused at once.
     pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
     /// How far those who did not wait can put off those who do.
@@ -91,13 +92,17 @@ impl Pacer {
     /// Regions that are paced; beyond them the idle ones are forgotten.
     const REGIONS_MAX: usize = 64;
 
+    pub(crate) fn new(per_second: u32) -> Pacer {
+        Pacer { per_second, next: Mutex::default() }
+    }
+
     /// Lets a caller start now, and all who come later as if it had waited for its turn.
     pub(crate) fn take(&self, now: Instant, region: &str) {
         let mut next = locked(&self.next);
         Self::forget_idle(&mut next, now);
         let even = next.get(region).copied().unwrap_or(now).max(now);
         // The debt is bounded, so that nobody is refused for it.
-        let later = (even + SECOND / Self::PER_SECOND).min(now + Self::DEBT_MAX);
+        let later = (even + SECOND / self.per_second).min(now + Self::DEBT_MAX);
         next.insert(region.to_owned(), later.max(even));
     }
 
@@ -109,8 +114,8 @@ impl Pacer {
 
     /// When this caller may start, or how long it would have to wait if that is too long.
     pub(crate) fn reserve(&self, now: Instant, region: &str) -> Result<Instant, Duration> {
-        let interval = SECOND / Self::PER_SECOND;
-        let burst = interval * (Self::PER_SECOND - 1);
+        let interval = SECOND / self.per_second;
+        let burst = interval * (self.per_second - 1);
         let mut next = locked(&self.next);
         Self::forget_idle(&mut next, now);
         let even = next.get(region).copied().unwrap_or(now).max(now);
@@ -181,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_calls_start_at_once_and_then_ten_per_second() {
-        let pacer = Pacer::default();
+        let pacer = Pacer::new(10);
         let now = Instant::now();
         let waits: Vec<u128> = (0..31)
             .map(|_| pacer.reserve(now, "cn-a").expect("a short queue").duration_since(now).as_millis())
@@ -193,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_goes_ahead_waits_for_nobody_and_the_others_wait_for_it() {
-        let pacer = Pacer::default();
+        let pacer = Pacer::new(10);
         let now = Instant::now();
         for _ in 0..12 {
             pacer.take(now, "cn-a");
@@ -204,7 +209,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_queue_that_is_too_long_refuses() {
-        let pacer = Pacer::default();
+        let pacer = Pacer::new(10);
         let now = Instant::now();
         let accepted = (0..1000).take_while(|_| pacer.reserve(now, "cn-a").is_ok()).count();
         assert_eq!(accepted, 10 + 200);

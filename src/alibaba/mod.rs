@@ -41,7 +41,7 @@ mod tests;
 pub use amendments::{DiskAmendment, ImageAmendment, ResourceType};
 pub use credentials::{AssumedRole, Credentials, Rrsa, Source};
 pub use ecs::Created;
-pub use emergency::{Accepted, AttachedPolicy, StartProbe};
+pub use emergency::{Accepted, AttachedPolicy, Reading, StartProbe};
 pub use endpoint::{Network, is_on_this_machine};
 pub use error::{Class, Error};
 pub use facts::{Disk, DiskKind, DiskMapping, DiskStatus, Image, ImageStatus, Snapshot, SnapshotStatus};

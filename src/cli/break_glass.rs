@@ -17,7 +17,8 @@ use crate::engine::Context;
 use crate::engine::metrics::Metrics;
 use crate::engine::reconcile::reconcile;
 use crate::kind::{Clock, Kind, Settings, World};
-use crate::kinds::key_revocation::{self, api::DesiredState};
+use crate::kinds::key_revocation;
+use crate::kinds::key_revocation::api::{BlastRadius, DesiredState};
 use crate::kinds::{self, KeyRevocation};
 use crate::resource::SharedStatus;
 use record::{Record, Trouble};
@@ -221,9 +222,10 @@ fn holds(object: &KeyRevocation, name: &str) -> bool {
 /// True if nothing more will come by itself: the state is reached and told, or somebody must act.
 fn is_over(object: &KeyRevocation) -> bool {
     let status = object.status.clone().unwrap_or_default();
+    let listed = status.blast_radius.as_ref().is_some_and(BlastRadius::is_listed);
     let told = match object.spec.desired_state {
-        DesiredState::Planned => status.blast_radius.is_some(),
-        DesiredState::Revoked => status.blast_radius.is_some() && !status.verification.is_empty(),
+        DesiredState::Planned => listed,
+        DesiredState::Revoked => listed && !status.verification.is_empty(),
         DesiredState::Restored => true,
     };
     (holds(object, "Ready") && told) || holds(object, "Stalled")

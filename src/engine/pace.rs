@@ -70,6 +70,8 @@ fn emergency(outcome: &Outcome, failures: u32) -> Pace {
         Outcome::Blocked(_) => seconds(5),
         Outcome::Fault(fault) => match fault.class {
             FaultClass::Denied | FaultClass::Refused => seconds(5),
+            // However long others eat the quota: whoever asks less often than they do gets none of it.
+            FaultClass::Throttled => Pace::After(EMERGENCY_RETRY),
             _ if is_outage(failures) => seconds(2),
             _ => Pace::After(EMERGENCY_RETRY),
         },

@@ -175,6 +175,7 @@ async fn step<K: Kind>(
             }
         },
         Decision::Settled if leaving => {
+            object.last_words(&world).await?;
             ctx.world.claims.renounce(uid_of(object));
             ctx.remove_finalizer(object).await?;
             Ok(Next::Done(ctx.let_go(object)))
@@ -469,6 +470,9 @@ async fn write_status<K: Kind>(object: &K, ctx: &Context<K>, status: &K::Status)
     let asked = Instant::now();
     let written = ctx.within(api.patch_status(name, &as_ecskms(), &Patch::Merge(body))).await;
     ctx.note_fresh(written.as_ref().ok(), asked);
+    if let Ok(after) = &written {
+        object.written(after);
+    }
     if let (Err(Fault { class: FaultClass::Conflict, .. }), Some(answered)) = (&written, answered) {
         ctx.world.claims.put_back(uid, answered);
     }

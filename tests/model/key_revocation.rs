@@ -130,6 +130,7 @@ fn observed(seen: &Object, key: Switch, inherited: Option<Switch>, holder: bool)
     Observed {
         switch: key,
         word: String::new(),
+        request_id: None,
         policies: None,
         key: KeyCheck::Customer,
         prior: seen.prior,

@@ -94,15 +94,15 @@ fn facts(status: &KeyRevocationStatus) -> Vec<String> {
 }
 
 fn hit(blast: &BlastRadius) -> Vec<String> {
-    let mut lines = vec![format!(
-        "Hit: {} instances, of which {} run, {} disks, {} snapshots, {} images. Digest {}.",
-        blast.instances_affected,
-        blast.instances_running,
-        blast.disks,
-        blast.snapshots,
-        blast.images,
-        blast.digest
-    )];
+    let mut lines = Vec::new();
+    if let (Some(instances), Some(running), Some(disks), Some(snapshots), Some(images)) =
+        (blast.instances_affected, blast.instances_running, blast.disks, blast.snapshots, blast.images)
+    {
+        lines.push(format!(
+            "Hit: {instances} instances, of which {running} run, {disks} disks, {snapshots} snapshots, {images} images. Digest {}.",
+            blast.digest
+        ));
+    }
     lines.push(
         "Not looked at: what runs on these in a cluster, and whether they are nodes of one.".to_owned(),
     );

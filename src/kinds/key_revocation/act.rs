@@ -4,21 +4,19 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
 
 use super::api::KeyRevocation;
 use super::blast::Blast;
 use super::decide::{Deed, ECS_GRANT, Goal, Lever, Probe, RevocationEffect};
 use super::notes::Notes;
 use super::promise::ACCEPTED;
-use super::{observe, report};
+use super::{journal, report};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
 use crate::kind::{Fault, FaultClass, Owner, World};
 
 pub mod machines;
+pub mod publish;
 
 /// Snapshots that are asked for at the same time.
 const SNAPSHOTS_AT_ONCE: usize = 8;
@@ -53,7 +51,7 @@ pub async fn act(
         RevocationEffect::TakeEvidence => take_evidence(object, world, notes).await,
         RevocationEffect::Stop => machines::stop(object, world, notes).await,
         RevocationEffect::Start => machines::start(object, world, notes).await,
-        RevocationEffect::Publish => publish(object, world, notes).await,
+        RevocationEffect::Publish => publish::list(object, world, notes).await,
         RevocationEffect::Record
         | RevocationEffect::Reassert
         | RevocationEffect::RecordStops
@@ -144,6 +142,12 @@ fn say(object: &KeyRevocation, deed: &Deed) {
     tracing::info!(revocation = name, action, target, request_id, result, "revocation step");
 }
 
+/// Logs one call of a step that takes several: the journal has room for the first of them.
+fn say_call(object: &KeyRevocation, action: &str, target: &str, request_id: Option<&str>) {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    tracing::info!(revocation = name, action, target, request_id, "revocation call");
+}
+
 /// What one call said of many.
 fn summary(details: &[(String, String)], good: impl Fn(&str) -> bool) -> String {
     let accepted = details.iter().filter(|(_, outcome)| good(outcome)).count();
@@ -164,20 +168,23 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
     let patience = Duration::from_secs(u64::from(object.spec.safety.inventory_timeout_seconds));
     let stops = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
     let limit = patience.min(EVIDENCE_MAX).min(BOTH_MAX.saturating_sub(stops));
-    let details = Mutex::new(Vec::new());
+    let (details, requests) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
-        let (owner, details) = (&owner, &details);
+        let (owner, details, requests) = (&owner, &details, &requests);
         async move {
             let mut parameters = owner.parameters(&format!("evidence-{disk}"), 1);
             parameters.insert("RegionId".to_owned(), object.spec.region.clone());
             parameters.insert("DiskId".to_owned(), disk.clone());
             parameters.insert("SnapshotName".to_owned(), owner.console_name());
             owner.add_tags(&mut parameters, &[]);
-            let outcome = match world.cloud.create_snapshot(&object.spec.region, &parameters).await {
-                Ok(created) => created.id,
-                Err(error) => error.code,
-            };
-            push(details, disk, outcome);
+            let (outcome, request_id) =
+                match world.cloud.create_snapshot(&object.spec.region, &parameters).await {
+                    Ok(created) => (created.id, created.request_id),
+                    Err(error) => (error.code, error.request_id.map(String::from)),
+                };
+            say_call(object, report::EVIDENCE, &format!("{disk}: {outcome}"), request_id.as_deref());
+            push(requests, request_id);
+            push(details, Some((disk.clone(), outcome)));
         }
     });
     let in_time = tokio::time::timeout(limit, asked).await.is_ok();
@@ -192,7 +199,7 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
         at: world.clock.now().as_microsecond(),
         action: report::EVIDENCE,
         target: format!("{} disks", details.len()),
-        request_id: None,
+        request_id: journal::requests(&requests.into_inner().unwrap_or_default()),
         result: summary(&details, |outcome| outcome.starts_with("s-")),
         details,
     };
@@ -201,31 +208,8 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
     Ok(())
 }
 
-fn push(details: &Mutex<Vec<(String, String)>>, id: &str, outcome: String) {
-    let mut details = details.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    details.push((id.to_owned(), outcome));
-}
-
-/// Puts the whole list into a ConfigMap. Whoever may not, or cannot, revokes all the same.
-async fn publish(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
-    let uid = object.metadata.uid.as_deref().unwrap_or_default();
-    let Some(blast) = notes.latest(uid) else { return Ok(()) };
-    let content = observe::content_of(&blast);
-    let name = report::config_map(object);
-    let text = report::document(object, &blast);
-    let body = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": { "name": name, "labels": { "app.kubernetes.io/part-of": "ecskms" } },
-        "data": { "report.json": text },
-    });
-    let api: Api<ConfigMap> = Api::namespaced(world.kube.clone(), &world.settings.namespace);
-    let params = PatchParams::apply("ecskms").force();
-    let written = world.read(api.patch(&name, &params, &Patch::Apply(body))).await;
-    if let Err(fault) = &written {
-        tracing::warn!(config_map = name, "the whole list could not be written: {fault}");
-    }
-    notes.publish(uid, content, written.is_ok());
-    Ok(())
+fn push<T>(list: &Mutex<Vec<T>>, items: impl IntoIterator<Item = T>) {
+    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(items);
 }
 
 /// Rehearses the start of one stopped instance under the key: the only way to see that ECS cannot use it.

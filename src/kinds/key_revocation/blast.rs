@@ -72,6 +72,8 @@ pub struct VolumeFact {
 pub struct MountFact {
     /// Namespace and name of the claim.
     pub claim: (String, String),
+    /// `Namespace/Name` of the pod.
+    pub pod: String,
     /// `Namespace/Kind/Name` of the workload.
     pub workload: String,
 }
@@ -106,7 +108,9 @@ pub struct DiskHit {
     pub claim: Option<String>,
     /// The namespace of the claim.
     pub namespace: Option<String>,
-    /// The workloads that mount the claim.
+    /// The pods that mount the claim, as `Namespace/Name`.
+    pub pods: BTreeSet<String>,
+    /// Their workloads, as `Namespace/Kind/Name`.
     pub workloads: BTreeSet<String>,
 }
 
@@ -151,7 +155,7 @@ pub fn join(facts: Facts) -> Blast {
                 hit.claim = Some(format!("{namespace}/{name}"));
                 hit.namespace = Some(namespace.clone());
                 let mounts = facts.mounts.iter().filter(|mount| Some(&mount.claim) == volume.claim.as_ref());
-                hit.workloads = mounts.map(|mount| mount.workload.clone()).collect();
+                (hit.pods, hit.workloads) = mounts.map(|m| (m.pod.clone(), m.workload.clone())).unzip();
             }
         }
         if let Some(id) = &disk.instance {
@@ -269,7 +273,11 @@ mod tests {
                 instance("i-2", "Stopped", None),
             ],
             volumes: vec![VolumeFact { name: "pv-1".into(), disk: "d-1".into(), claim: Some(claim()) }],
-            mounts: vec![MountFact { claim: claim(), workload: "team/Deployment/web".into() }],
+            mounts: vec![MountFact {
+                claim: claim(),
+                pod: "team/web-1".into(),
+                workload: "team/Deployment/web".into(),
+            }],
             nodes: vec![("node-1".into(), "i-1".into()), ("node-9".into(), "i-9".into())],
             missing: Vec::new(),
             limits: Vec::new(),

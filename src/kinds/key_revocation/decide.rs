@@ -96,6 +96,8 @@ pub struct Observed {
     pub switch: Switch,
     /// The cloud's word for it; shown and recorded, never decided on.
     pub word: String,
+    /// The cloud's id of the request that said so; for the journal.
+    pub request_id: Option<String>,
     /// The policies of ECS's role; None unless the lever is the role.
     pub policies: Option<Vec<String>>,
     /// True if the customer key that the role's revocation names is one that can be revoked at all.
@@ -240,7 +242,7 @@ pub struct Deed {
     pub action: &'static str,
     /// On what.
     pub target: String,
-    /// The cloud's request id.
+    /// The cloud's request id, or the first of several.
     pub request_id: Option<String>,
     /// Accepted, or the cloud's code.
     pub result: String,

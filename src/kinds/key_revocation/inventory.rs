@@ -148,7 +148,12 @@ async fn mounts(kube: &Client, claims: &BTreeSet<(String, String)>) -> Result<Ve
                 continue;
             }
             let workload = owners.workload(namespace, &pod).await?;
-            found.extend(hit.into_iter().map(|claim| MountFact { claim, workload: workload.clone() }));
+            let fact = |claim| MountFact {
+                claim,
+                pod: format!("{namespace}/{}", pod.name_any()),
+                workload: workload.clone(),
+            };
+            found.extend(hit.into_iter().map(fact));
         }
     }
     Ok(found)
@@ -283,7 +288,7 @@ pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, S
     let mut customer = HashSet::new();
     for (region, key) in keys {
         let found = cloud.key_now(&region, &key).await;
-        if !matches!(found, Ok(Some(key)) if key.is_service_key) {
+        if !found.is_ok_and(|reading| reading.found.is_some_and(|key| key.is_service_key)) {
             customer.insert((region, key));
         }
     }

@@ -14,6 +14,9 @@ use super::promise;
 /// Entries that status keeps. A journal that has dropped some is exactly this long, and recognised by that.
 pub const ENTRIES_MAX: usize = 50;
 
+/// Characters of request ids in an entry.
+const REQUEST_ID_MAX: usize = 128;
+
 /// The entry that says that somebody took the revocation back.
 pub const REVERTED: &str = "RevocationReverted";
 
@@ -59,7 +62,7 @@ pub fn append(scope: &str, journal: &mut Vec<JournalEntry>, anchor: &mut Option<
         time: MicroTime(micros(line.time)),
         action: cut(line.action, 64),
         target: cut(line.target, 256),
-        request_id: line.request_id.map(|id| cut(id, 128)),
+        request_id: line.request_id.map(|id| cut(id, REQUEST_ID_MAX)),
         result: cut(line.result, 256),
         hash: String::new(),
     };
@@ -69,6 +72,32 @@ pub fn append(scope: &str, journal: &mut Vec<JournalEntry>, anchor: &mut Option<
         let dropped = journal.remove(0);
         *anchor = Some(JournalAnchor { seq: dropped.seq, hash: dropped.hash });
     }
+}
+
+/// The entry of what stood before.
+pub const PRIOR: &str = "RecordPriorState";
+
+/// True unless the journal says that another state was recorded than the one that status has now.
+pub fn tells_prior(journal: &[JournalEntry], key_state: &str) -> bool {
+    let told = journal.iter().rev().find(|entry| entry.action == PRIOR);
+    let rest = told.map(|entry| entry.result.strip_prefix(key_state));
+    rest.is_none_or(|rest| rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(", as ")))
+}
+
+/// What an entry says of the requests of a step: all ids, or as many as there is room for and how many more the log has.
+pub fn requests(ids: &[String]) -> Option<String> {
+    let mut told = ids.first()?.clone();
+    for (index, id) in ids.iter().enumerate().skip(1) {
+        let more = format!(" and {} more", ids.len() - index);
+        let next = format!("{told} {id}");
+        let last = index + 1 == ids.len();
+        let room = if last { next.len() } else { next.len() + more.len() };
+        if room > REQUEST_ID_MAX {
+            return Some(told + &more);
+        }
+        told = next;
+    }
+    Some(told)
 }
 
 /// Whether every entry fits to the one before, from the beginning on or from an anchor that has a right to be there.
@@ -224,5 +253,31 @@ mod tests {
             }
             prop_assert!(verify("u-1", &journal, anchor.as_ref()).is_err());
         }
+    }
+
+    #[test]
+    fn an_entry_names_as_many_requests_as_it_has_room_for() {
+        let ids =
+            |count: usize| -> Vec<String> { (0..count).map(|number| format!("{number:036}")).collect() };
+        assert_eq!(requests(&ids(0)), None);
+        assert_eq!(requests(&ids(1)), Some(ids(1)[0].clone()));
+        assert_eq!(requests(&ids(3)), Some(ids(3).join(" ")));
+        let many = requests(&ids(12)).expect("some");
+        assert!(many.len() <= REQUEST_ID_MAX && many.starts_with(&ids(3).join(" ")), "{many}");
+        assert!(many.ends_with(" and 9 more"), "{many}");
+    }
+
+    #[test]
+    fn the_prior_state_is_the_one_that_the_journal_tells() {
+        let recorded = |result: &str| {
+            let mut journal = Vec::new();
+            let line = Line { action: PRIOR.into(), result: result.into(), ..line(1) };
+            append("u", &mut journal, &mut None, line);
+            journal
+        };
+        assert!(tells_prior(&recorded("Disabled"), "Disabled"));
+        assert!(tells_prior(&recorded("Disabled, as one recorded first"), "Disabled"));
+        assert!(!tells_prior(&recorded("Disabled"), "Enabled") && !tells_prior(&recorded("Disabled"), "Dis"));
+        assert!(tells_prior(&[], "Enabled"), "an entry that was dropped says nothing");
     }
 }

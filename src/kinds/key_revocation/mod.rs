@@ -30,6 +30,7 @@ pub mod others;
 pub mod own_nodes;
 pub mod promise;
 pub mod report;
+mod warm;
 
 use api::{DesiredState, Method, Phase, RestoreTo, RunningInstances};
 pub use api::{KeyRevocation, KeyRevocationSpec, KeyRevocationStatus};
@@ -40,8 +41,6 @@ use notes::Notes;
 const REASON_MIN: usize = 10;
 /// How often connections are used so that they stay open; servers and this side close idle ones after 15 seconds.
 const WARM_EVERY: Duration = Duration::from_secs(10);
-/// How long a look at an account that nothing waits for may take.
-const WARM_LOOK_MAX: Duration = Duration::from_secs(2);
 /// How soon after the first round the second one comes.
 const WARM_FIRST: Duration = Duration::from_secs(1);
 /// How often the keys of this cluster's own nodes are looked up for the guard against locking oneself out, in such rounds.
@@ -133,6 +132,36 @@ impl Kind for KeyRevocation {
         self.status.as_ref().is_some_and(|status| status.timings.revoked_at.is_some())
     }
 
+    /// Logs what the journal got: whoever may write status can write the journal anew as a whole, but not the log.
+    fn written(&self, after: &Self) {
+        let last = |object: &Self| {
+            object.status.as_ref().and_then(|status| status.journal.last()).map_or(0, |entry| entry.seq)
+        };
+        let (known, name) = (last(self), after.metadata.name.as_deref());
+        let journal = after.status.as_ref().map(|status| status.journal.as_slice()).unwrap_or_default();
+        for entry in journal.iter().filter(|entry| entry.seq > known) {
+            let api::JournalEntry { seq, time, action, target, request_id, result, hash } = entry;
+            let (uid, time, request_id) =
+                (after.metadata.uid.as_deref(), time.0.to_string(), request_id.as_deref());
+            tracing::info!(
+                revocation = name,
+                uid,
+                seq,
+                time,
+                action,
+                target,
+                request_id,
+                result,
+                hash,
+                "journal entry"
+            );
+        }
+    }
+
+    async fn last_words(&self, world: &World) -> Result<(), Fault> {
+        act::publish::journal(self, world).await
+    }
+
     fn notice(event: &Event<Self>, world: &World) {
         let uid = |object: &Self| object.metadata.uid.clone().unwrap_or_default();
         match event {
@@ -164,7 +193,7 @@ impl Kind for KeyRevocation {
                         look_at_own_keys(world, notes, again || round.is_multiple_of(OWN_KEYS_EVERY)).await;
                 }
             };
-            tokio::join!(own_keys, keep_warm(world));
+            tokio::join!(own_keys, warm::keep(world));
             // The first round may come before the first list, which names the regions and accounts.
             tokio::time::sleep(if round == 0 { WARM_FIRST } else { WARM_EVERY }).await;
             round = round.wrapping_add(1);
@@ -202,37 +231,6 @@ fn note_creation(object: &KeyRevocation, world: &World) {
     let age = Duration::try_from(world.clock.now().duration_since(created.0)).ok();
     if let Some(asked) = age.and_then(|age| Instant::now().checked_sub(age)) {
         world.fresh.note(object, asked);
-    }
-}
-
-/// Uses the connections that a cut will need, so that it need not open them, and makes the clients of the accounts, so that it need
-/// not ask whose their credentials are.
-async fn keep_warm(world: &World) {
-    let mut regions = world.revocations.regions();
-    regions.extend(world.settings.home_region.clone());
-    let mut clouds = vec![world.cloud.clone()];
-    for name in world.revocations.accounts() {
-        // Given up soon: a cut would wait for the same look.
-        let look = world.accounts.resolve(world, Lane::Emergency, &name, None);
-        match tokio::time::timeout(WARM_LOOK_MAX, look).await {
-            Ok(Ok(Ok(cloud))) => clouds.push(cloud),
-            other => {
-                let why = other.map(|look| look.map(|client| client.map(drop).map_err(|not| not.message)));
-                tracing::debug!(account = name, "the account has no client: {why:?}");
-            }
-        }
-    }
-    for cloud in clouds {
-        for region in &regions {
-            if let Err(error) = cloud.keep_warm(region).await {
-                tracing::debug!(region, "KMS is not reached: {error}");
-            }
-        }
-    }
-    let api: Api<KeyRevocation> = Api::all(world.kube.clone());
-    // The answer does not matter; a second connection beside that of the watch does.
-    if let Err(fault) = world.read(api.list_metadata(&kube::api::ListParams::default().limit(1))).await {
-        tracing::debug!("the Kubernetes API is not reached: {fault}");
     }
 }
 

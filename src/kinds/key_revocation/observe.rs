@@ -128,15 +128,23 @@ fn remembered(
         object.spec.drill.map(|drill| Duration::from_secs(u64::from(drill.restore_after_minutes) * 60));
     let verified = journal::verify(uid, &status.journal, status.journal_anchor.as_ref());
     let continued = notes.continues(uid, &status.journal, status.journal_anchor.as_ref());
-    if (verified.is_err() || !continued)
-        && !status.shared.conditions.iter().any(|condition| condition.type_ == "JournalBroken")
-    {
+    let prior_fits = status
+        .prior_state
+        .as_ref()
+        .is_none_or(|prior| journal::tells_prior(&status.journal, &prior.key_state));
+    let intact = verified.is_ok() && continued && prior_fits;
+    if !intact && !status.shared.conditions.iter().any(|condition| condition.type_ == "JournalBroken") {
         let name = object.metadata.name.as_deref();
-        tracing::error!(revocation = name, "somebody else changed the journal in status: {verified:?}");
+        tracing::error!(
+            revocation = name,
+            prior_fits,
+            "somebody else changed the journal or the prior state in status: {verified:?}"
+        );
     }
     Observed {
         switch: Switch::Unasked,
         word: String::new(),
+        request_id: None,
         policies: None,
         key: KeyCheck::Customer,
         prior,
@@ -155,7 +163,7 @@ fn remembered(
         closed: status.timings.closed_at.is_some(),
         deeds,
         probe: None,
-        journal_intact: verified.is_ok() && continued,
+        journal_intact: intact,
         published: true,
         report_namespace: None,
         farewell: status.journal.last().is_some_and(|entry| entry.action == super::report::FAREWELL),
@@ -269,17 +277,26 @@ async fn look_at_switch(
         && object.status.as_ref().is_none_or(|status| status.phase != Some(Phase::Held));
     let cloud = if waiting { &cloud.ahead() } else { cloud };
     let found = match wanted.lever {
-        Lever::Key => Some(cloud.key_now(&spec.region, &spec.key_id).await?),
+        Lever::Key => {
+            let reading = cloud.key_now(&spec.region, &spec.key_id).await?;
+            observed.request_id = reading.request_id;
+            Some(reading.found)
+        }
         Lever::Role => {
             // The key only names the incident: once something was done, or where it cannot be read, the grant alone counts.
             let key = async {
                 match observed.stage {
-                    Stage::Fresh => cloud.key_now(&spec.region, &spec.key_id).await.ok(),
+                    Stage::Fresh => {
+                        cloud.key_now(&spec.region, &spec.key_id).await.ok().map(|reading| reading.found)
+                    }
                     _ => None,
                 }
             };
             let (key, policies) = tokio::join!(key, cloud.ecs_role_policies());
-            let names = policies?
+            let policies = policies?;
+            observed.request_id = policies.request_id;
+            let names = policies
+                .found
                 .unwrap_or_default()
                 .iter()
                 .map(|policy| format!("{}/{}", policy.kind, policy.name))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::api::{
-    ConfigMapReference, Evidence, KeyRevocation, KeyRevocationStatus, Phase, PriorState, RefusedStop, Stops,
+    ConfigMapReference, KeyRevocation, KeyRevocationStatus, Phase, PriorState, RefusedStop, Stops,
     Verification, VerificationResult,
 };
 use super::blast::Blast;
@@ -18,10 +18,11 @@ use super::{journal, promise};
 use crate::decision::Decision;
 use crate::decision::report::Report;
 
+mod evidence;
 mod list;
 mod words;
 
-pub use list::{config_map, document};
+pub use list::{config_map, documents, journal_alone};
 
 /// The journal's last entry.
 pub const FAREWELL: &str = "ObjectDeleted";
@@ -168,25 +169,10 @@ impl Pen<'_> {
         let time = self.at(deed.at);
         self.line_at(time.0, deed.action, &deed.target, deed.request_id.clone(), &deed.result);
         match deed.action {
-            EVIDENCE => self.take_evidence(evidence(deed, time)),
+            EVIDENCE => self.take_evidence(evidence::of(deed, time)),
             STOP => self.answer_stops(deed),
             _ => {}
         }
-    }
-
-    /// Several processes ask with the same tokens: who was refused, or came too late, takes nothing from who was not.
-    fn take_evidence(&mut self, taken: Evidence) {
-        let Some(old) = self.status.evidence.as_mut().filter(|old| old.missing.is_none()) else {
-            self.status.evidence = Some(taken);
-            return;
-        };
-        let all = (old.accepted + old.refused).max(taken.accepted + taken.refused);
-        let both: BTreeSet<String> = old.snapshots.iter().chain(&taken.snapshots).cloned().collect();
-        let named = u32::try_from(both.len()).unwrap_or(u32::MAX);
-        // Lists that are cut short name less than was accepted.
-        old.accepted = old.accepted.max(taken.accepted).max(named).min(all);
-        old.refused = all - old.accepted;
-        old.snapshots = both.into_iter().take(LIST_MAX).collect();
     }
 
     /// What refused is not what this revocation stopped; what may have stopped all the same is. Where several processes asked, the
@@ -224,11 +210,18 @@ impl Pen<'_> {
 
     /// Who is hit, as far as it is known.
     fn list(&mut self, object: &KeyRevocation, observed: &Observed) {
-        let Inventory::Done(blast) = &observed.inventory else { return };
+        let blast = match &observed.inventory {
+            Inventory::Done(blast) => blast,
+            Inventory::Late => {
+                self.status.blast_radius.get_or_insert_with(list::not_yet);
+                return;
+            }
+            Inventory::Unasked | Inventory::Running => return,
+        };
         self.status.blast_radius = Some(list::radius(blast));
         self.status.still_readable = Some(list::still_readable(blast, self.status.stops.as_ref()));
         if observed.published && object.metadata.name.is_some() {
-            let name = config_map(object);
+            let name = config_map(object, 0);
             let named = |reference: &ConfigMapReference| reference.name == name;
             let kept = self.status.report_ref.take().filter(named);
             self.status.report_ref = kept.or(observed
@@ -267,7 +260,7 @@ impl Pen<'_> {
                 self.status.timings.restored_at = None;
                 self.status.timings.closed_at = None;
                 self.status.phase = Some(Phase::Revoking);
-                self.line(journal::REVERTED, target, None, &observed.word);
+                self.line(journal::REVERTED, target, observed.request_id.clone(), &observed.word);
             }
             Decision::Do(RevocationEffect::RecordStops) => self.record_stops(wanted, observed),
             Decision::Do(RevocationEffect::NoteCut) => self.note_cut(),
@@ -294,7 +287,8 @@ impl Pen<'_> {
             None if wanted.declared => ", as declared".to_owned(),
             None => String::new(),
         };
-        self.line("RecordPriorState", target, None, &format!("{}{how}", prior.key_state));
+        let request_id = observed.request_id.clone().filter(|_| how.is_empty());
+        self.line(journal::PRIOR, target, request_id, &format!("{}{how}", prior.key_state));
         self.status.prior_state = Some(prior);
     }
 
@@ -394,20 +388,7 @@ impl Pen<'_> {
         self.status.phase = Some(Phase::Restored);
         // The first time counts: what a cut that was under way may still do ends a minute after it.
         self.status.timings.restored_at.get_or_insert(MicroTime(journal::micros(self.now)));
-        self.line("Restored", &object.spec.key_id, None, &observed.word);
-    }
-
-    /// Says once that evidence was asked for and is not there: after the cut none can be taken.
-    fn miss_evidence(&mut self, wanted: &Wanted, observed: &Observed) {
-        if !wanted.evidence || self.status.evidence.is_some() {
-            return;
-        }
-        let Some(why) = words::no_evidence(observed, &self.status) else { return };
-        let why: String = why.chars().take(512).collect();
-        self.line(EVIDENCE, "0 disks", None, &why);
-        let (requested_at, missing) = (self.now(), Some(why));
-        self.status.evidence =
-            Some(Evidence { requested_at, accepted: 0, refused: 0, snapshots: Vec::new(), missing });
+        self.line("Restored", &object.spec.key_id, observed.request_id.clone(), &observed.word);
     }
 
     fn revoked(&mut self, object: &KeyRevocation, observed: &Observed) {
@@ -417,7 +398,7 @@ impl Pen<'_> {
             self.note_revoked_at(self.now());
         }
         if self.status.phase == Some(Phase::Revoking) {
-            self.line("Revoked", target, None, &observed.word);
+            self.line("Revoked", target, observed.request_id.clone(), &observed.word);
         }
         let contained = words::contained(observed) == Some(true);
         self.status.phase = Some(if contained { Phase::Contained } else { Phase::Revoked });
@@ -477,18 +458,6 @@ impl Pen<'_> {
         if passed && !self.status.verification.is_empty() && self.status.timings.verified_at.is_none() {
             self.status.timings.verified_at = Some(self.now());
         }
-    }
-}
-
-fn evidence(deed: &Deed, requested_at: MicroTime) -> Evidence {
-    let accepted = deed.details.iter().filter(|(_, outcome)| outcome.starts_with("s-"));
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Evidence {
-        requested_at,
-        accepted: count(accepted.clone().count()),
-        refused: count(deed.details.len() - accepted.clone().count()),
-        snapshots: accepted.take(LIST_MAX).map(|(disk, snapshot)| format!("{disk}={snapshot}")).collect(),
-        missing: None,
     }
 }
 

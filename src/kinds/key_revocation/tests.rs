@@ -107,3 +107,43 @@ fn a_revocation_is_live_from_its_record_until_what_it_recorded_stands_again() {
     let restored = json!({"phase": "Restored", "priorState": prior, "timings": {"restoredAt": time}});
     assert!(!is_live(&with(restored)));
 }
+
+#[test]
+fn the_log_has_every_entry_that_the_journal_got_and_no_other() {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("nobody panicked").write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let entry = |seq: i64| {
+        json!({"seq": seq, "time": "2026-01-01T00:00:00.000000Z", "action": "DisableKey", "target": "key-a",
+            "requestId": format!("R-{seq}"), "result": "Accepted", "hash": format!("hash-{seq}")})
+    };
+    let object = |entries: Vec<Value>| -> KeyRevocation {
+        let spec = json!({"region": "cn-a", "keyId": "key-a", "reason": "a leaked credential", "requestedBy": "alice"});
+        let mut object = KeyRevocation::new("one", serde_json::from_value(spec).expect("a spec"));
+        object.status = serde_json::from_value(json!({"journal": entries})).expect("a status");
+        object
+    };
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        object(vec![entry(1)]).written(&object(vec![entry(1), entry(2), entry(3)]));
+    });
+    let text = String::from_utf8(log.0.lock().expect("nobody panicked").clone()).expect("text");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let told = |line: &Value| {
+        (line["fields"]["seq"].clone(), line["fields"]["hash"].clone(), line["fields"]["request_id"].clone())
+    };
+    let told: Vec<_> = lines.iter().map(told).collect();
+    let expected = |seq: i64| (json!(seq), json!(format!("hash-{seq}")), json!(format!("R-{seq}")));
+    assert_eq!(told, [expected(2), expected(3)]);
+}

@@ -153,6 +153,7 @@ fn observed() -> impl Strategy<Value = Observed> {
             Observed {
                 switch: if asked { switch } else { Switch::Off },
                 word: "Enabled".into(),
+                request_id: None,
                 policies: None,
                 key,
                 // Whatever came after the beginning has a record of what stood before.

@@ -15,8 +15,8 @@ use super::super::api::KeyRevocation;
 use super::super::decide::{Deed, Goal, Starts};
 use super::super::notes::{Notes, StartTry};
 use super::super::promise::ACCEPTED;
-use super::super::report;
-use super::{read_afresh, remember, say, summary};
+use super::super::{journal, report};
+use super::{read_afresh, remember, say, say_call, summary};
 use crate::alibaba::{self, BatchOutcome, Class, Instance};
 use crate::kind::{Fault, World};
 
@@ -27,8 +27,14 @@ const NOT_RUNNING: &str = "IncorrectInstanceStatus";
 /// Instances of one batch call.
 const BATCH: usize = 100;
 
-/// What is known so far of each instance.
-type Outcomes = Mutex<BTreeMap<String, String>>;
+/// What is known so far of each instance, and which requests said so.
+#[derive(Default)]
+struct Answers {
+    outcomes: BTreeMap<String, String>,
+    requests: Vec<String>,
+}
+
+type Outcomes = Mutex<Answers>;
 
 /// Every batch at once; the cut follows when all are answered or the deadline has passed, not when the machines are down.
 pub async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Result<(), Fault> {
@@ -46,7 +52,7 @@ pub async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Resul
     }
     let limit = Duration::from_secs(u64::from(object.spec.stop_deadline_seconds));
     let in_time = tokio::time::timeout(limit, calls.for_each(|()| async {})).await.is_ok();
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Answers { mut outcomes, requests } = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     for id in stops.instances.iter().chain(&stops.forced) {
         outcomes.entry(id.clone()).or_insert_with(|| format!("{}NotAnswered", report::UNCLEAR));
     }
@@ -56,7 +62,7 @@ pub async fn stop(object: &KeyRevocation, world: &World, notes: &Notes) -> Resul
         at: world.clock.now().as_microsecond(),
         action: report::STOP,
         target: format!("{} instances", details.len()),
-        request_id: None,
+        request_id: journal::requests(&requests),
         result: if in_time { result } else { format!("deadline passed; {result}") },
         details,
     };
@@ -75,11 +81,14 @@ async fn stop_batch(
 ) {
     let mut open = batch.to_vec();
     while !open.is_empty() {
-        let answers: Vec<(String, Result<(), alibaba::Error>)> =
-            match world.cloud.stop_instances(&object.spec.region, &open, force).await {
-                Ok(answers) => answers.into_iter().map(|answer| (answer.id, answer.result)).collect(),
-                Err(error) => open.iter().map(|id| (id.clone(), Err(error.clone()))).collect(),
-            };
+        let answered = world.cloud.stop_instances(&object.spec.region, &open, force).await;
+        let request_id = request_of(&answered);
+        say_call(object, report::STOP, &format!("{} instances", open.len()), request_id.as_deref());
+        outcomes.lock().unwrap_or_else(PoisonError::into_inner).requests.extend(request_id);
+        let answers: Vec<(String, Result<(), alibaba::Error>)> = match answered {
+            Ok(answers) => answers.into_iter().map(|answer| (answer.id, answer.result)).collect(),
+            Err(error) => open.iter().map(|id| (id.clone(), Err(error.clone()))).collect(),
+        };
         answers.iter().for_each(|(id, answer)| note(outcomes, id, answer));
         let again = |(id, answer): (String, Result<(), alibaba::Error>)| {
             answer.is_err_and(|error| is_asked_again(&error)).then_some(id)
@@ -96,6 +105,14 @@ async fn stop_batch(
     }
 }
 
+/// The request that was about a whole batch.
+fn request_of(answered: &Result<Vec<BatchOutcome>, alibaba::Error>) -> Option<String> {
+    match answered {
+        Ok(answers) => answers.first().and_then(|answer| answer.request_id.clone()),
+        Err(error) => error.request_id.as_deref().map(str::to_owned),
+    }
+}
+
 /// What passes by itself, and what was answered with something that is no answer.
 fn is_asked_again(error: &alibaba::Error) -> bool {
     matches!(error.class, Class::Throttled | Class::Transient | Class::InProgress | Class::Defect)
@@ -103,7 +120,7 @@ fn is_asked_again(error: &alibaba::Error) -> bool {
 
 /// Once a call may have reached the instance, a later refusal does not say that none did.
 fn note(outcomes: &Outcomes, id: &str, answer: &Result<(), alibaba::Error>) {
-    let mut known = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = &mut outcomes.lock().unwrap_or_else(PoisonError::into_inner).outcomes;
     let before = known.get(id).map(String::as_str);
     let outcome = match answer {
         Ok(()) => ACCEPTED.to_owned(),
@@ -151,9 +168,13 @@ pub async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Resu
     let shown = world.cloud.instances(region, &ids).await?;
     let due = |id: &String| standing(word_of(&shown, id), notes.start_try(uid, id).as_ref()) == Starts::Due;
     let due: Vec<String> = ids.into_iter().filter(due).collect();
-    let (mut details, mut news, mut failure) = (Vec::new(), false, None);
+    let (mut details, mut requests, mut news, mut failure) = (Vec::new(), Vec::new(), false, None);
     for batch in due.chunks(BATCH) {
-        match world.cloud.start_instances(region, batch).await {
+        let answered = world.cloud.start_instances(region, batch).await;
+        let request_id = request_of(&answered);
+        say_call(object, report::START, &format!("{} instances", batch.len()), request_id.as_deref());
+        requests.extend(request_id);
+        match answered {
             Ok(answers) => details.extend(answers.into_iter().map(|BatchOutcome { id, result, .. }| {
                 let outcome = result.err().map_or(ACCEPTED.to_owned(), |error| error.code);
                 news |= notes.try_start(uid, &id, &outcome);
@@ -169,7 +190,7 @@ pub async fn start(object: &KeyRevocation, world: &World, notes: &Notes) -> Resu
         at: world.clock.now().as_microsecond(),
         action: report::START,
         target: format!("{} instances", details.len()),
-        request_id: None,
+        request_id: journal::requests(&requests),
         result: summary(&details, |outcome| outcome == ACCEPTED),
         details,
     };

@@ -139,7 +139,7 @@ pub struct Timings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BlastRadius {
-    /// Hash of the ids of everything that is hit: the value for safety.acknowledgedDigest.
+    /// Hash of the ids of everything that is hit: the value for safety.acknowledgedDigest. Empty before anything is listed.
     #[schemars(length(max = 64))]
     pub digest: String,
     /// False if a listing failed, was denied or took too long, and always with method DetachEcsRole: then there
@@ -149,20 +149,27 @@ pub struct BlastRadius {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
     pub missing: Vec<String>,
-    /// Instances, running, stopped or unknown, with a disk under the key.
-    pub instances_affected: u32,
+    /// Instances, running, stopped or unknown, with a disk under the key. This and the other counts are absent before anything is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances_affected: Option<u32>,
     /// Those of them that are not stopped.
-    pub instances_running: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances_running: Option<u32>,
     /// Those of them that are stopped.
-    pub instances_stopped: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances_stopped: Option<u32>,
     /// Disks under the key.
-    pub disks: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<u32>,
     /// Custom images with a snapshot under the key.
-    pub images: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u32>,
     /// Snapshots under the key.
-    pub snapshots: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<u32>,
     /// PersistentVolumes of this cluster on these disks.
-    pub persistent_volumes: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volumes: Option<u32>,
     /// Workloads of this cluster on these volumes, as `Namespace/Kind/Name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 600)))]
@@ -179,6 +186,13 @@ pub struct BlastRadius {
     pub items: Vec<AffectedItem>,
     /// True if a list here was cut; the whole is in the ConfigMap that reportRef names.
     pub truncated: bool,
+}
+
+impl BlastRadius {
+    /// False while it says only that the list did not come in time.
+    pub fn is_listed(&self) -> bool {
+        !self.digest.is_empty()
+    }
 }
 
 /// One thing that is hit.
@@ -361,7 +375,7 @@ pub struct JournalEntry {
     /// To what.
     #[schemars(length(max = 256))]
     pub target: String,
-    /// The cloud's request id.
+    /// The cloud's request id; the first ones of a step that takes several calls, all of which the operator's log has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub request_id: Option<String>,

@@ -11,6 +11,7 @@ fn fresh() -> Observed {
     Observed {
         switch: Switch::On,
         word: "Enabled".into(),
+        request_id: None,
         policies: None,
         key: KeyCheck::Customer,
         prior: None,

@@ -24,6 +24,7 @@ fn observed(stage: Stage, switch: Switch) -> Observed {
     Observed {
         switch,
         word: if switch == Switch::On { "Enabled" } else { "Disabled" }.into(),
+        request_id: None,
         policies: None,
         key: KeyCheck::Customer,
         prior: (stage != Stage::Fresh).then_some(Switch::On),

@@ -121,7 +121,9 @@ pub fn facts(
         let word = prior.map_or("nothing", |prior| prior.key_state.as_str());
         let first = prior.and_then(|prior| prior.inherited_from.as_ref());
         let by = first.map_or(String::new(), |name| format!(" by KeyRevocation {name}, which was first"));
-        facts.push(fact("Restored", truth, reason, format!("Recorded before the revocation{by}: {word}.")));
+        let lacks = if done { lacks(status, observed) } else { String::new() };
+        let message = format!("Recorded before the revocation{by}: {word}.{lacks}");
+        facts.push(fact("Restored", truth, reason, message));
     }
     let ordered = promise::goal(wanted, observed) == Goal::Revoked && observed.stage == Stage::Fresh;
     if ordered && observed.self_lockout && !wanted.allow_self_lockout {
@@ -132,6 +134,20 @@ pub fn facts(
     facts
 }
 
+/// Policies that the role had and has no more. Others than ECS's grant are not the operator's to attach.
+fn lacks(status: &KeyRevocationStatus, observed: &Observed) -> String {
+    let prior = status.prior_state.as_ref().and_then(|prior| prior.ecs_role_policies.as_deref());
+    let (Some(prior), Some(now)) = (prior, &observed.policies) else { return String::new() };
+    let gone: Vec<&str> = prior.iter().filter(|policy| !now.contains(policy)).map(String::as_str).collect();
+    match gone.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Somebody else detached {} meanwhile; attach it in RAM if ECS needs it.",
+            gone.join(", ")
+        ),
+    }
+}
+
 fn planned(observed: &Observed, status: &KeyRevocationStatus) -> Fact {
     match (&observed.inventory, &status.blast_radius) {
         (Inventory::Done(blast), _) if !blast.complete() => fact(
@@ -140,14 +156,16 @@ fn planned(observed: &Observed, status: &KeyRevocationStatus) -> Fact {
             Reason::InventoryIncomplete,
             format!("Not everything could be listed: {}", blast.missing.join("; ")),
         ),
-        (Inventory::Late, None) => {
+        (Inventory::Late, Some(radius)) if !radius.is_listed() => {
             fact("Planned", Truth::False, Reason::InventoryIncomplete, "The list did not come in time.")
         }
         (_, Some(radius)) if radius.missing.iter().all(|what| what.starts_with(ROLE_LIMIT)) => {
             let limit = radius.missing.first().map(|limit| format!(" Beyond that: {limit}."));
             let list = format!(
                 "{} instances, {} disks; digest {}.",
-                radius.instances_affected, radius.disks, radius.digest
+                radius.instances_affected.unwrap_or_default(),
+                radius.disks.unwrap_or_default(),
+                radius.digest
             );
             fact("Planned", Truth::True, Reason::Planned, list + &limit.unwrap_or_default())
         }
@@ -297,8 +315,8 @@ fn warnings(status: &KeyRevocationStatus, observed: &Observed) -> Vec<Fact> {
             "JournalBroken",
             Truth::True,
             Reason::JournalBroken,
-            "The journal in status was changed by somebody else. The operator's log has every entry; find out who may write \
-             keyrevocations/status.",
+            "The journal in status, or the prior state that it tells of, was changed by somebody else. The operator's log has \
+             every entry; find out who may write keyrevocations/status.",
         ));
     }
     facts
@@ -335,7 +353,7 @@ fn settled(
 ) -> String {
     let key = &object.spec.key_id;
     let count = status.still_readable.as_ref().map_or(0, |readable| readable.count);
-    let hit = status.blast_radius.as_ref().map_or(0, |radius| radius.instances_affected);
+    let hit = status.blast_radius.as_ref().and_then(|radius| radius.instances_affected).unwrap_or_default();
     match promise::goal(wanted, observed) {
         Goal::Planned if wanted.lever == Lever::Role => format!(
             "Without its role, ECS would lose every customer key in every region of the account; {hit} instances are under key {key} \
@@ -414,7 +432,7 @@ fn blocked(
         }
         Reason::TooManyAffected => format!(
             "{} instances would be hit and safety.maxAffectedInstances is {}. Create a new object with a higher limit if that is meant.",
-            radius.instances_affected,
+            radius.instances_affected.unwrap_or_default(),
             spec.safety.max_affected_instances.unwrap_or_default()
         ),
         Reason::DigestMismatch => format!(
