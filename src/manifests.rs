@@ -148,10 +148,14 @@ pub fn edit_role() -> ClusterRole {
 
 /// YAML as the files of this project hold it, without a document mark.
 pub fn to_yaml<T: serde::Serialize>(value: &T) -> String {
-    let whole = serde_json::to_value(value).map(schema::whole_numbers);
     let options = serde_saphyr::ser_options! { folded_wrap_chars: 100 };
-    let text = whole.ok().and_then(|value| serde_saphyr::to_string_with_options(&value, options).ok());
-    text.expect("values of the Kubernetes API have string keys and no foreign types")
+    serde_saphyr::to_string_with_options(&to_json(value), options).expect("JSON can be written as YAML")
+}
+
+/// A value as [`to_yaml`] writes it: numbers that are whole have no fraction.
+pub fn to_json<T: serde::Serialize>(value: &T) -> serde_json::Value {
+    let value = serde_json::to_value(value).map(schema::whole_numbers);
+    value.expect("values of the Kubernetes API have string keys and no foreign types")
 }
 
 fn plurals(wanted: impl Fn(&CustomResourceDefinition) -> bool) -> Vec<String> {

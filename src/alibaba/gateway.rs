@@ -160,6 +160,12 @@ impl Cloud {
         Cloud { shared: self.shared.clone(), ahead: true }
     }
 
+    /// Takes credentials as a call would. Until when they last; None: they have no end.
+    pub async fn sign_in(&self) -> Result<Option<jiff::Timestamp>, Error> {
+        self.shared.keeper.get(self).await?;
+        Ok(self.shared.keeper.end())
+    }
+
     /// How many calls ended how, since the start of the process.
     pub fn counters(&self) -> Counters {
         locked(&self.shared.counters).clone()

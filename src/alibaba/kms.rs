@@ -94,7 +94,7 @@ impl Key {
 }
 
 /// The alias of ECS's service key.
-pub(super) const SERVICE_KEY: &str = "alias/acs/ecs";
+pub const SERVICE_KEY: &str = "alias/acs/ecs";
 /// Aliases under this prefix are reserved for the keys of cloud services.
 const SERVICE_ALIASES: &str = "alias/acs/";
 

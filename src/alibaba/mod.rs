@@ -26,6 +26,7 @@ pub mod instances;
 pub mod kms;
 mod ledger;
 mod memory;
+pub mod probe;
 pub mod ram;
 mod reply;
 pub mod request;

@@ -17,6 +17,14 @@ pub const ECS_ROLE_POLICY: &str = "AliyunECSDiskEncryptRolePolicy";
 /// Who must be trusted by the role.
 const ECS_SERVICE: &str = "ecs.aliyuncs.com";
 
+/// The trust policy of the role: ECS and nobody else may take it on.
+pub fn ecs_trust_policy() -> String {
+    let statement = json!({
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": [ECS_SERVICE] },
+    });
+    json!({ "Version": "1", "Statement": [statement] }).to_string()
+}
+
 /// Whether ECS may use customers' keys in this account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EcsRole {
@@ -40,12 +48,9 @@ impl Cloud {
 
     /// Makes the role, trusting ECS and nobody else. One that is there already is left as it is, and is no error.
     pub async fn create_ecs_role(&self) -> Result<(), Error> {
-        let trust = json!({ "Version": "1", "Statement": [{
-            "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "Service": [ECS_SERVICE] },
-        }]});
         let asked = parameters([
             ("RoleName", ECS_ROLE_NAME),
-            ("AssumeRolePolicyDocument", &trust.to_string()),
+            ("AssumeRolePolicyDocument", &ecs_trust_policy()),
             ("Description", "ECS uses it to encrypt disks, images and snapshots under KMS keys."),
         ]);
         self.change_role("CreateRole", asked).await

@@ -117,7 +117,7 @@ impl Cloud {
 }
 
 /// The codes with which a region says that it does not have an action.
-fn is_unavailable(error: &Error) -> bool {
+pub(super) fn is_unavailable(error: &Error) -> bool {
     let code = error.code.as_str();
     error.http_status.is_some()
         && (code.ends_with("InvalidAction.RegionNotSupport") || code == "InvalidAction.NotFound")

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 pub mod apiserver;
 pub mod audit;
 pub mod break_glass;
+pub mod check;
 pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
@@ -46,6 +47,8 @@ enum Command {
     Apiserver(apiserver::Args),
     /// Prints the CustomResourceDefinitions.
     Crds(crds::Args),
+    /// Checks that cloud and cluster are as the operator needs them; only reads.
+    Check(check::Args),
     /// Without any cluster: says what in the account is encrypted, under which sort of key, and what is not.
     Audit(audit::Args),
     /// Emergency, without any cluster: takes a key from ECS and says who is hit.
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         #[cfg(feature = "dev")]
         Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
         Command::Crds(args) => crds::run(&args),
+        Command::Check(args) => runtime.block_on(check::run(args)),
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),

@@ -1,12 +1,35 @@
 //! Reads a key, and for customer keys ECS's role, into the fact that decisions need.
 
 use super::{Fault, FaultClass, World};
-use crate::alibaba::kms::KeyState;
+use crate::alibaba::{EcsRole, Key, KeyState};
 use crate::decision::Reason;
 use crate::decision::key::KeyFact;
 
 /// What ECS can encrypt under (API reference §2.6).
 const KEY_SPECS: [&str; 2] = ["Aliyun_AES_256", "Aliyun_SM4"];
+
+/// Why ECS cannot encrypt under the key as it stands; None if the key itself is no obstacle.
+pub fn key_obstacle(key: &Key) -> Option<Reason> {
+    if !KEY_SPECS.contains(&key.spec.as_str()) {
+        return Some(Reason::KeySpecUnsupported);
+    }
+    match key.state {
+        KeyState::Enabled => None,
+        KeyState::Disabled => Some(Reason::KeyDisabled),
+        KeyState::PendingDeletion => Some(Reason::KeyPendingDeletion),
+        KeyState::PendingImport => Some(Reason::KeyPendingImport),
+        KeyState::Unknown(_) => Some(Reason::StatusUnknown),
+    }
+}
+
+/// Why ECS may not use customer keys; None if it may. The reasons are those that the account itself shows.
+pub fn role_obstacle(role: &EcsRole) -> Option<Reason> {
+    match role.exists {
+        true if !role.trusts_ecs => Some(Reason::EcsRoleForeign),
+        true if role.policy_attached => None,
+        _ => Some(Reason::EcsRoleMissing),
+    }
+}
 
 impl World {
     /// What an alias names now, if that is not the key that status has pinned: somebody pointed it elsewhere.
@@ -53,30 +76,11 @@ impl World {
         if !service && let Some(fact) = self.revoked(region, &id).await? {
             return Ok(fact);
         }
-        if !KEY_SPECS.contains(&found.spec.as_str()) {
-            return Ok(KeyFact::Unusable { id, reason: Reason::KeySpecUnsupported });
-        }
-        let reason = match found.state {
-            KeyState::Enabled => None,
-            KeyState::Disabled => Some(Reason::KeyDisabled),
-            KeyState::PendingDeletion => Some(Reason::KeyPendingDeletion),
-            KeyState::PendingImport => Some(Reason::KeyPendingImport),
-            KeyState::Unknown(_) => Some(Reason::StatusUnknown),
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = key_obstacle(&found) {
             return Ok(KeyFact::Unusable { id, reason });
         }
-        if !service {
-            let role = self.cloud.ecs_role().await?;
-            let reason = match role.exists {
-                // The reasons are those that the account itself shows.
-                true if !role.trusts_ecs => Some(Reason::EcsRoleForeign),
-                true if role.policy_attached => None,
-                _ => Some(Reason::EcsRoleMissing),
-            };
-            if let Some(reason) = reason {
-                return Ok(KeyFact::Unusable { id, reason });
-            }
+        if !service && let Some(reason) = role_obstacle(&self.cloud.ecs_role().await?) {
+            return Ok(KeyFact::Unusable { id, reason });
         }
         Ok(KeyFact::Usable { id, service })
     }

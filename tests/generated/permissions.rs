@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use ecskms::alibaba::probe::Read;
 use ecskms::manifests;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
@@ -130,6 +131,11 @@ fn each_ram_policy_allows_exactly_what_its_part_of_the_operator_calls() {
         assert!(!expected.is_empty(), "{name}");
         assert_eq!(allowed_by(&format!("{name}.json")), expected, "{name}.json");
     }
+    // What a check asks is what the everyday policy lets read, no more and no less.
+    let asked = calls::made_by(&["src/cli/check.rs", "src/cli/check"], &[]);
+    let probed = Read::ALL.map(|read| format!("ecs:{}", read.action()));
+    let reads = needed(&everyday).into_iter().filter(|action| only_looks(action)).collect();
+    assert_eq!(needed(&asked).into_iter().chain(probed).collect::<BTreeSet<_>>(), reads);
     let idle: Vec<&String> = audit.iter().filter(|action| !only_looks(action)).collect();
     assert!(idle.is_empty(), "an audit changes something: {idle:?}");
     // Whoever holds the everyday policy alone can cut nothing.

@@ -131,6 +131,11 @@ impl Keeper {
         self.renew_within(cloud, &mut attempts).await.map(Some)
     }
 
+    /// When what is held ends; None: it lasts, or there is nothing.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        Some(locked(&self.held).as_ref()?.life?.expires)
+    }
+
     fn unexpired(&self, now: Timestamp) -> Option<Credentials> {
         let held = locked(&self.held).clone()?;
         held.life.is_none_or(|life| now < life.expires).then_some(held.credentials)

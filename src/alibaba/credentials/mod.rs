@@ -128,6 +128,23 @@ pub struct AssumedRole {
 }
 
 impl Source {
+    /// The way that the environment of this process configures, as people write it; no secret is in it.
+    pub fn configured() -> Result<String, Error> {
+        Ok(match environment::chain(environment::variable)? {
+            Source::Static(credentials) => {
+                let sort = if credentials.security_token.is_some() { "temporary" } else { "lasting" };
+                format!("a {sort} access key from {ACCESS_KEY_ID}")
+            }
+            Source::Rrsa(rrsa) => {
+                let file = rrsa.token_file.unwrap_or_else(|| TOKEN_FILE.into());
+                format!("RRSA: {} with the token in {}", rrsa.role_arn, file.display())
+            }
+            Source::Uri(_) => format!("an address in {CREDENTIALS_URI}"),
+            Source::EcsRamRole { role_name: Some(name), .. } => format!("the ECS instance role {name}"),
+            other => other.name().to_owned(),
+        })
+    }
+
     /// What people call it.
     fn name(&self) -> &'static str {
         match self {
