@@ -281,6 +281,8 @@ pub struct Settings {
     /// The operator's own namespace: the only one in which it writes anything but its kinds and Events, and where the Secrets
     /// of accounts are.
     pub namespace: String,
+    /// The operator's own ServiceAccount, in its own namespace: whom to give what is missing.
+    pub service_account: String,
     /// Name of this process in Events and Leases.
     pub identity: String,
     /// The region that is likely to be asked for; its connections are kept open before anybody needs them.
@@ -305,6 +307,7 @@ impl Settings {
         Settings {
             cluster,
             namespace,
+            service_account: "ecskms".to_owned(),
             identity,
             home_region: None,
             without_cluster: false,

@@ -33,7 +33,7 @@ pub const ELECTION_ROLE: &str = "ecskms-leader-election";
 pub const CREDENTIALS_ROLE: &str = "ecskms-credentials";
 /// Name of the ClusterRole that is added to the built-in role `view`, and so to `edit` and `admin`.
 pub const VIEW_ROLE: &str = "ecskms-view";
-/// Name of the ClusterRole that is added to the built-in role `edit`, and so to `admin`.
+/// Name of the ClusterRole that lets people write the kinds of a namespace.
 pub const EDIT_ROLE: &str = "ecskms-edit";
 
 /// Every CustomResourceDefinition, in the order of the registry, as a Kubernetes API server accepts it.
@@ -137,13 +137,19 @@ pub fn view_role() -> ClusterRole {
     aggregated(VIEW_ROLE, &["view", "edit", "admin"], rules)
 }
 
-/// Writing the kinds that live in a namespace, for whoever has the built-in role edit or admin.
+/// Writing the kinds that live in a namespace; bound to nobody. An object may name any resource of the operator's own account,
+/// so whoever may write one can have data disks of others detached, copied and deleted.
 ///
 /// A cluster-scoped kind speaks for the whole account (one of them revokes keys), so it is never in here.
 pub fn edit_role() -> ClusterRole {
     let verbs = ["create", "delete", "deletecollection", "patch", "update"];
     let rules = vec![rule(GROUP, plurals(|crd| crd.spec.scope == "Namespaced"), &verbs)];
-    aggregated(EDIT_ROLE, &["edit", "admin"], rules)
+    aggregated(EDIT_ROLE, &[], rules)
+}
+
+/// [`edit_role`] for whoever has the built-in role edit or admin, where a cluster wants it so.
+pub fn edit_role_for_editors() -> ClusterRole {
+    aggregated(EDIT_ROLE, &["edit", "admin"], edit_role().rules.unwrap_or_default())
 }
 
 /// YAML as the files of this project hold it, without a document mark.

@@ -113,8 +113,8 @@ async fn a_session_that_the_cloud_ends_early_is_replaced_without_anybody_noticin
     assert_eq!(counters[&("sts", "GetCallerIdentity", "ok")], 2);
 }
 
-#[tokio::test]
-async fn a_lender_that_accepts_and_says_nothing_costs_one_second() {
+/// Accepts connections and never answers.
+async fn silent() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move {
@@ -123,6 +123,38 @@ async fn a_lender_that_accepts_and_says_nothing_costs_one_second() {
             open.push(socket);
         }
     });
+    address
+}
+
+/// Where nothing is configured, a metadata service is only guessed at. One slow moment of it must not end a command for good.
+#[tokio::test]
+async fn a_metadata_service_that_nobody_named_is_given_up_when_it_is_not_there_or_stays_silent() {
+    if std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with("ALIBABA_CLOUD_")) {
+        eprintln!("skipped: this environment has credentials");
+        return;
+    }
+    let guess = |address: &str| {
+        let settings = Settings {
+            endpoint_override: Some(address.to_owned()),
+            metadata_endpoint: Some(address.to_owned()),
+            urgent: true,
+            ..Settings::default()
+        };
+        Cloud::new(settings, Source::Chain).expect("valid settings")
+    };
+    let cloud = guess(&silent().await);
+    for expected in [Class::Transient, Class::Transient, Class::Credentials] {
+        let error = cloud.caller_identity().await.expect_err("nobody answers");
+        assert_eq!((error.class, error.definite()), (expected, true), "{error}");
+    }
+    let error = guess("http://127.0.0.1:1").caller_identity().await.expect_err("nobody listens");
+    assert_eq!(error.class, Class::Credentials, "{error}");
+    assert!(error.message.contains("ALIBABA_CLOUD_ACCESS_KEY_ID"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lender_that_accepts_and_says_nothing_costs_one_second() {
+    let address = silent().await;
     let cloud = client(&address, Source::EcsRamRole { role_name: None, token_required: false });
     let began = Instant::now();
     let error = cloud.caller_identity().await.expect_err("nobody answers");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 use ecskms::cli::Cli;
-use ecskms::manifests::people;
+use ecskms::manifests::{self, admission, people};
 use serde_json::Value;
 
 const ENGLISH: &str = "docs/runbook-revocation.md";
@@ -73,6 +73,25 @@ fn every_field_that_is_named_is_in_the_definition() {
     assert!(
         schema["properties"]["spec"]["properties"]["drill"]["properties"]["restoreAfterMinutes"].is_object()
     );
+}
+
+#[test]
+fn refusals_that_are_quoted_are_those_of_the_policies_and_the_definition() {
+    let policies = serde_json::to_string(&admission::policies()).expect("policies are JSON");
+    let crds = serde_json::to_string(&manifests::crds()).expect("definitions are JSON");
+    for file in [ENGLISH, CHINESE] {
+        let text = read(file);
+        let (_, table) = text.rsplit_once("\n## ").expect("the last part is the table of what may be seen");
+        let seen = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        // Sentences; the other spans are words of status.
+        let is_sentence = |span: &&str| span.starts_with(char::is_lowercase) && span.contains(' ');
+        let quoted = seen.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(is_sentence);
+        let begins: Vec<&str> = quoted.map(|words| words.trim_end_matches(['…', ' ', ':'])).collect();
+        assert!(begins.len() >= 4, "{file}: {begins:?}");
+        for words in begins {
+            assert!(policies.contains(words) || crds.contains(words), "{file}: nothing says `{words}`");
+        }
+    }
 }
 
 #[test]

@@ -47,8 +47,8 @@ pub struct Settings {
     /// The region whose STS answers; without one, the central STS does, which no VPC can reach without the
     /// internet.
     pub sts_region: Option<String>,
-    /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS and
-    /// RAM have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own (what a cut
+    /// For the lane that revokes keys: what was throttled is tried again at once, changes of keys wait for no turn, and KMS, RAM
+    /// and STS have little time to answer. Reads are paced by the lane's own share, because each `Cloud` has a pacer of its own (what a cut
     /// waits for goes [`Cloud::ahead`] of it): the leader and the emergency lanes of two replicas stay within the twenty reads a second
     /// that KMS grants, and the ordinary lane writes nothing to KMS.
     pub urgent: bool,
@@ -164,6 +164,11 @@ impl Cloud {
     pub async fn sign_in(&self) -> Result<Option<jiff::Timestamp>, Error> {
         self.shared.keeper.get(self).await?;
         Ok(self.shared.keeper.end())
+    }
+
+    /// True for the client of what cuts keys.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.shared.urgent
     }
 
     /// How many calls ended how, since the start of the process.

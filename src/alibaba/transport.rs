@@ -23,8 +23,8 @@ use super::sign::{self, Stamp};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take in total, its reply included.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for KMS and RAM in the lane that revokes keys: a lost answer must not cost half a minute, and their calls may be
-/// repeated.
+/// The same for KMS, RAM and STS in the lane that revokes keys: a lost answer must not cost half a minute, and their calls may
+/// be repeated.
 pub const URGENT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an idle connection is kept. Servers close idle ones too, and a request that meets such an end is
 /// ambiguous, so this side closes first.
@@ -139,7 +139,7 @@ struct Raw {
 
 impl Transport {
     /// Builds the client; `bypass_proxy` ignores the proxy of the environment. KMS and RAM, where keys and
-    /// grants are switched, have `switch_timeout` for a reply.
+    /// grants are switched, and STS, without which nothing is, have `switch_timeout` for a reply.
     ///
     /// Errors: class Defect, `Local.Client`, if this machine offers no usable TLS roots.
     pub(crate) fn new(
@@ -178,8 +178,8 @@ impl Transport {
             }
         };
         let limit = match request.service {
-            Service::Kms | Service::Ram => self.switch_timeout,
-            Service::Ecs | Service::Sts => TOTAL_TIMEOUT,
+            Service::Kms | Service::Ram | Service::Sts => self.switch_timeout,
+            Service::Ecs => TOTAL_TIMEOUT,
         };
         let raw = tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
             Err(failure(request, local::TIMEOUT, &format!("no complete reply within {limit:?}")))
@@ -467,9 +467,12 @@ mod tests {
         let transport = Transport::new(wire, clock, false, URGENT_TIMEOUT).expect("built");
         let endpoint = Url::parse("http://127.0.0.1:1/").expect("an address");
         let credentials = Credentials::new("id", "s", None);
-        for (service, limit) in
-            [(Service::Ecs, TOTAL_TIMEOUT), (Service::Kms, URGENT_TIMEOUT), (Service::Ram, URGENT_TIMEOUT)]
-        {
+        for (service, limit) in [
+            (Service::Ecs, TOTAL_TIMEOUT),
+            (Service::Kms, URGENT_TIMEOUT),
+            (Service::Ram, URGENT_TIMEOUT),
+            (Service::Sts, URGENT_TIMEOUT),
+        ] {
             let began = tokio::time::Instant::now();
             let request = Request { service, ..request() };
             let error = transport.send(&request, &endpoint, Some(&credentials)).await.expect_err("late");

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long, env = "ECSKMS_IGNORE_ACCOUNT_DEFAULT")]
     ignore_account_default: bool,
     /// table, json with all findings, or html: one page that needs nothing else.
-    #[arg(long, short, env = "ECSKMS_OUTPUT", default_value = "table", value_name = "FORM")]
+    #[arg(long, short, env = "ECSKMS_AUDIT_OUTPUT", default_value = "table", value_name = "FORM")]
     output: Form,
     /// Sends every product's calls to this address.
     #[arg(long, env = "ECSKMS_CLOUD_ENDPOINT", value_name = "URL")]
@@ -247,7 +247,10 @@ fn told(name: &str, region: &RegionOutcome, again: bool) {
         (false, true) => format!("; tried again: {}", gaps.join(" ")),
         (false, false) => format!("; not read: {}", gaps.join(" ")),
     };
-    eprintln!("{name}: {counted} resources and settings, {} findings{rest}", region.judgement.found);
+    output::note(format_args!(
+        "{name}: {counted} resources and settings, {} findings{rest}",
+        region.judgement.found
+    ));
 }
 
 fn json(result: &Findings) -> serde_json::Value {

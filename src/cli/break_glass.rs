@@ -189,7 +189,7 @@ fn may_have_acted(object: &KeyRevocation) -> bool {
 
 /// Asks for the key's id, typed by hand.
 fn confirm(yes: bool, what: &str, key_id: &str) -> Result<(), ExitCode> {
-    use std::io::BufRead;
+    use std::io::{BufRead, Write};
     if yes {
         return Ok(());
     }
@@ -198,7 +198,7 @@ fn confirm(yes: bool, what: &str, key_id: &str) -> Result<(), ExitCode> {
         let _ = output::fail("not confirmed", &"there is no terminal to ask at", next);
         return Err(ExitCode::from(HELD_BACK));
     }
-    eprint!("{what}\nType the key's id to go on: ");
+    let _ = write!(std::io::stderr(), "{what}\nType the key's id to go on: ");
     let mut typed = String::new();
     let read = std::io::stdin().lock().read_line(&mut typed);
     if read.is_ok() && typed.trim() == key_id {

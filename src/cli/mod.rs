@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[cfg(feature = "dev")]
 pub mod apiserver;
@@ -57,9 +58,19 @@ enum Command {
     Restore(break_glass::restore::Args),
 }
 
+/// The command line, whose flags may be switched by `1` and `yes` in the environment too, not by `true` alone.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|argument| match argument.get_action() {
+            ArgAction::SetTrue => argument.value_parser(BoolishValueParser::new()),
+            _ => argument,
+        })
+    })
+}
+
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let quiet = !matches!(cli.command, Command::Run(_));
@@ -74,7 +85,13 @@ pub fn main() -> ExitCode {
             );
         }
     };
-    match cli.command {
+    let next = match cli.command {
+        Command::Revoke(_) | Command::Restore(_) => {
+            "What was done is done, and the record on disk has all of it; the same command tells the outcome again."
+        }
+        _ => "Make room, or write elsewhere, and run it again.",
+    };
+    let code = match cli.command {
         Command::Run(args) => runtime.block_on(run::run(args)),
         #[cfg(feature = "dev")]
         Command::Dev(args) => runtime.block_on(dev::run(args)),
@@ -87,17 +104,17 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),
-    }
+    };
+    output::settle(code, next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

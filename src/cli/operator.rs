@@ -50,6 +50,8 @@ pub struct Operator {
     pub namespace: Option<String>,
     /// The operator's own namespace: of its Lease, of the Secrets of accounts, and of the reports of revocations.
     pub own_namespace: String,
+    /// The operator's own ServiceAccount.
+    pub service_account: String,
     /// True if there is to be an election.
     pub election: bool,
     /// Counters.
@@ -149,7 +151,8 @@ impl Operator {
 
     fn settings(&self, cluster: String) -> Settings {
         let settings = Settings::standard(cluster, self.own_namespace.clone(), self.identity.clone());
-        Settings { tempo: self.tempo, home_region: self.home_region.clone(), ..settings }
+        let (home_region, service_account) = (self.home_region.clone(), self.service_account.clone());
+        Settings { tempo: self.tempo, home_region, service_account, ..settings }
     }
 
     async fn work(

@@ -4,34 +4,60 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
+/// Why something that was to be said is lost, for the end of the command.
+static LOST: OnceLock<String> = OnceLock::new();
+
 /// Sends logs to standard error: JSON in pipes, text at a terminal.
 pub fn start_log(filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
-        eprintln!("ecskms: log filter not understood ({error}); using info");
+        note(format_args!("ecskms: log filter not understood ({error}); using info"));
         EnvFilter::new("info")
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written has nowhere to say so.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match std::io::stderr().is_terminal() {
         true => builder.init(),
         false => builder.json().init(),
     }
 }
 
-/// One line to standard output; a closed pipe is nobody's fault.
+/// One line to standard output. What cannot be written stops nothing that is under way; [`settle`] tells it.
 pub fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        // A closed pipe is nobody's fault.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(LOST.set(error.to_string())),
+        _ => {}
+    }
+}
+
+/// The exit code of a command that ended with `code`: failure, told in one line, if what it said is not all there.
+pub fn settle(code: ExitCode, next: &str) -> ExitCode {
+    match LOST.get() {
+        Some(why) => fail("standard output could not be written, so what is there is cut off", why, next),
+        None => code,
+    }
+}
+
+/// One line to standard error, which may be closed: there is nowhere else to say it.
+pub fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// An error in the house's form, and the exit code of failure.
 pub fn fail(what: &str, why: &dyn Display, next: &str) -> ExitCode {
-    eprintln!("ecskms: {what}: {why}. {next}");
+    note(format_args!("ecskms: {what}: {why}. {next}"));
     ExitCode::FAILURE
 }
 

@@ -41,6 +41,9 @@ pub struct Args {
     /// The operator's own namespace: of its Lease, of the Secrets that CloudAccounts name, and of the reports of revocations.
     #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = crate::manifests::NAMESPACE, value_name = "NAMESPACE")]
     lease_namespace: String,
+    /// The operator's own ServiceAccount, which messages name where a grant is missing.
+    #[arg(long, env = "ECSKMS_SERVICE_ACCOUNT", default_value = crate::manifests::NAME, value_name = "NAME")]
+    service_account: String,
     /// Watches only this namespace; without it, all.
     #[arg(long, env = "ECSKMS_NAMESPACE", value_name = "NAMESPACE")]
     namespace: Option<String>,
@@ -118,6 +121,7 @@ async fn prepare(args: Args) -> Result<ExitCode, ExitCode> {
         tempo: args.tempo,
         namespace: args.namespace,
         own_namespace: args.lease_namespace,
+        service_account: args.service_account,
         election: args.leader_elect,
         metrics,
         readiness,

@@ -213,6 +213,9 @@ fn record() -> Vec<Validation> {
              {object}.metadata.annotations['{ABANDON}'] : '')"
         )
     };
+    let owners = |object: &str| {
+        format!("(has({object}.metadata.ownerReferences) ? {object}.metadata.ownerReferences : [])")
+    };
     vec![
         rule(
             &format!(
@@ -230,6 +233,16 @@ fn record() -> Vec<Validation> {
                 note("oldObject")
             ),
             "giving up a record (annotation ecskms.dev/abandon-record) needs the verb restore (ClusterRole \
+             ecskms-revocation-restorer)",
+        ),
+        // Whoever names an owner that does not exist has the garbage collector delete the record.
+        rule(
+            &format!(
+                "{} == (oldObject == null ? [] : {}) || variables.mayRestore",
+                owners("object"),
+                owners("oldObject")
+            ),
+            "a record goes with its owners, so changing metadata.ownerReferences needs the verb restore (ClusterRole \
              ecskms-revocation-restorer)",
         ),
     ]

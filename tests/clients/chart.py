@@ -170,7 +170,10 @@ def rrsa_comes_by_the_webhook_or_by_a_token_of_the_charts_own():
     assert token["audience"] == "sts.aliyuncs.com" and mount["readOnly"]
     assert names["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] == f"{mount['mountPath']}/{token['path']}"
     assert "injection" not in notes
-    assert refused({"credentials": {"mode": "rrsa", "rrsa": {"roleArn": arns["roleArn"]}}})
+    for half in [{}, {"roleArn": arns["roleArn"]}, {"oidcProviderArn": arns["oidcProviderArn"]}]:
+        assert refused({"credentials": {"mode": "rrsa", "rrsa": half}}), half
+    annotated = {"pod-identity.alibabacloud.com/role-name": "mine"}
+    assert not refused({"credentials": {"mode": "rrsa"}, "serviceAccount": {"annotations": annotated}})
 
 
 def a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen():
@@ -265,10 +268,26 @@ def policies_take_named_pipelines_and_the_number_of_approvals():
         assert refused({"admission": {"serviceAccounts": [wrong]}}), wrong
 
 
+def built_in_roles_get_reading_and_no_writing_unless_it_is_asked_for():
+    def into(values):
+        objects, _ = render(values)
+        labels = {name: objects[("ClusterRole", f"ecskms-{name}")]["metadata"]["labels"] for name in ["view", "edit"]}
+        return {
+            name: sorted(key.split("-to-")[1] for key in keys if "aggregate-to-" in key)
+            for name, keys in labels.items()
+        }
+
+    readers = ["admin", "edit", "view"]
+    assert into({}) == {"view": readers, "edit": []}, into({})
+    both = into({"rbac": {"aggregateEdit": True}})
+    assert both == {"view": readers, "edit": ["admin", "edit"]}, both
+    assert into({"rbac": {"aggregateView": False}}) == {"view": [], "edit": []}
+
+
 def parts_can_be_switched_off():
     objects, _ = render(
         {
-            "rbac": {"aggregate": False, "revocation": False},
+            "rbac": {"revocation": False},
             "admission": {"enabled": False},
             "priorityClass": {"create": False},
             "podDisruptionBudget": {"enabled": False},
@@ -276,8 +295,6 @@ def parts_can_be_switched_off():
         }
     )
     gone = {
-        ("ClusterRole", "ecskms-view"),
-        ("ClusterRole", "ecskms-edit"),
         ("PodDisruptionBudget", "ecskms"),
         ("NetworkPolicy", "ecskms"),
         ("PriorityClass", "ecskms"),
@@ -300,9 +317,12 @@ def wrong_values_are_refused():
         {"credentials": {"mode": "password"}},
         {"credentials": {"mode": "rrsa", "rrsa": {"roleArn": "ecskms"}}},
         {"priorityClass": {"value": 2000000000}},
+        {"rbac": {"aggregate": True}},
     ]:
         assert refused(values), values
     assert not refused({})
+    # What a chart that depends on this one switches it with, and what Helm hands to every chart.
+    assert not refused({"enabled": True, "global": {"any": "thing"}})
 
 
 def notes_name_three_next_commands():
@@ -311,6 +331,7 @@ def notes_name_three_next_commands():
         "kubectl create secret generic ecskms-credentials",
         "kubectl explain encryptedimage.spec",
         "kubectl get ecskms",
+        "README, Uninstalling",
     ]:
         assert command in notes, notes
     # A secret on a command line stays in the shell's history and in the list of processes.
@@ -364,11 +385,33 @@ def release(kubeconfig):
             [*command, "-o", "jsonpath={.spec.replicas}"], capture_output=True, text=True
         ).stdout
         assert replicas == "3", replicas
-        config.uninstall("ecskms")
-    assert crds <= names("crd"), "the CRDs, and so every object, must stay"
-    assert not names(
-        "deployment,clusterrole,role,poddisruptionbudget,networkpolicy"
-    ), "something was left behind"
+        for name, namespace in [("blue", "keys"), ("ecskms", "keys"), ("ecskms-two", "ecskms-system")]:
+            try:
+                with helm.Config(kubeconfig_content=kubeconfig.read_text(), namespace=namespace) as other:
+                    # The definitions are the first release's, and Helm itself refuses to share them.
+                    values = {"crds": {"enabled": False}}
+                    other.install(CHART, name, values=values, namespace=namespace, create_namespace=True)
+                raise AssertionError(f"a second release was installed: {name} in {namespace}")
+            except helm.HelmError as error:
+                assert "takes only one" in str(error), error
+        uninstall(kubeconfig, config, crds, names)
+
+
+def uninstall(kubeconfig, config, crds, names):
+    """What README, Uninstalling says, word for word; Helm's own part by its SDK."""
+    _, rest = (ROOT / "README.md").read_text().split("### Uninstalling")
+    commands = rest.split("```sh\n")[1].split("```")[0].splitlines()
+    assert "helm uninstall ecskms --namespace ecskms-system" in commands, commands
+    for command in commands:
+        if command.startswith("helm "):
+            config.uninstall("ecskms")
+            assert crds <= names("crd"), "the CRDs, and so every object, must stay"
+            left = names("deployment,clusterrole,role,poddisruptionbudget,networkpolicy")
+            assert not left, f"something was left behind: {left}"
+            continue
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        subprocess.run(command, shell=True, check=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert not crds & names("crd"), "the definitions are gone at the end"
 
 
 CHECKS = [
@@ -382,6 +425,7 @@ CHECKS = [
     nodes_can_be_drained_and_replicas_stay_apart,
     another_release_has_names_of_its_own_that_fit_together,
     policies_take_named_pipelines_and_the_number_of_approvals,
+    built_in_roles_get_reading_and_no_writing_unless_it_is_asked_for,
     parts_can_be_switched_off,
     wrong_values_are_refused,
     notes_name_three_next_commands,

@@ -98,17 +98,34 @@ fn rbac(form: Form) -> String {
         object("Role", json!(manifests::credentials_role())),
         object("RoleBinding", json!(manifests::credentials_binding())),
     ];
-    let aggregated = [manifests::view_role(), manifests::edit_role()];
-    let aggregated = aggregated.map(|role| object("ClusterRole", json!(role)));
+    let [view, edit, edit_for_editors] =
+        [manifests::view_role(), manifests::edit_role(), manifests::edit_role_for_editors()]
+            .map(|role| [object("ClusterRole", json!(role))]);
+    let [view, edit] = match form {
+        Form::Plain => [documents(&view, form), documents(&edit, form)],
+        Form::Chart => [
+            aggregated(&documents(&view, form), ".Values.rbac.aggregateView"),
+            aggregated(&documents(&edit_for_editors, form), ".Values.rbac.aggregateEdit"),
+        ],
+    };
     let reports = object("Role", json!(people::reports_role()));
     let people = people::revocation_roles().into_iter().map(|role| object("ClusterRole", json!(role)));
     let people: Vec<_> = people.chain([reports]).collect();
     [
         documents(&always, form),
-        optional(documents(&aggregated, form), ".Values.rbac.aggregate", form),
+        view,
+        edit,
         optional(documents(&people, form), ".Values.rbac.revocation", form),
     ]
     .concat()
+}
+
+/// The labels that add a role to built-in ones, only where a value asks for them.
+fn aggregated(text: &str, condition: &str) -> String {
+    let is_label = |line: &&str| line.contains("/aggregate-to-");
+    let labels: String = text.lines().filter(is_label).map(|line| format!("{line}\n")).collect();
+    assert!(text.contains(&labels) && !labels.is_empty(), "they stand in a row: {text}");
+    text.replace(&labels, &format!("    {{{{- if {condition} }}}}\n{labels}    {{{{- end }}}}\n"))
 }
 
 /// Each admission policy with its binding.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use ecskms::alibaba::probe::Read;
 use ecskms::manifests;
-use k8s_openapi::api::rbac::v1::PolicyRule;
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::Value;
 
 use crate::calls;
@@ -68,8 +68,15 @@ fn people_who_edit_a_namespace_get_no_kind_that_speaks_for_the_account() {
     }
     assert!(!edit.iter().any(|line| line.contains("keyrevocations")), "{edit:?}");
     assert!(!edit.iter().any(|line| line.contains("/status")), "status is the operator's");
-    let labels = manifests::edit_role().metadata.labels.unwrap_or_default();
-    assert!(!labels.contains_key("rbac.authorization.k8s.io/aggregate-to-view"));
+    let into = |role: ClusterRole| -> Vec<String> {
+        let labels = role.metadata.labels.unwrap_or_default().into_keys();
+        labels.filter_map(|key| key.rsplit_once("/aggregate-to-").map(|(_, role)| role.to_owned())).collect()
+    };
+    // An object may name any resource of the operator's own account: who may do that is for somebody to decide.
+    assert_eq!(into(manifests::edit_role()), [""; 0], "as shipped");
+    assert_eq!(into(manifests::edit_role_for_editors()), ["admin", "edit"], "where it is asked for");
+    assert_eq!(manifests::edit_role_for_editors().rules, manifests::edit_role().rules);
+    assert_eq!(into(manifests::view_role()), ["admin", "edit", "view"]);
     let verbs: BTreeSet<String> = granted(manifests::view_role().rules)
         .iter()
         .map(|line| line.split(' ').next().unwrap_or_default().to_owned())

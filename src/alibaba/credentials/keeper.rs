@@ -5,6 +5,7 @@
 //! logged.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -23,6 +24,9 @@ const EARLY_MAX: SignedDuration = SignedDuration::from_mins(15);
 const REST_WHILE_VALID: Duration = Duration::from_secs(30);
 /// How long a failure is answered without another try where there are no valid credentials.
 const REST_WITHOUT: Duration = Duration::from_secs(5);
+/// After how many silences in a row of a metadata service that nobody named this is taken for no ECS instance at all. One is no
+/// proof: a slow moment must not end a command that cuts a key.
+const SILENCES_MAX: u32 = 3;
 /// How soon after a forced renewal another one is no help.
 const FORCED_AGAIN: Duration = Duration::from_secs(60);
 
@@ -32,6 +36,8 @@ pub(crate) struct Keeper {
     /// Who takes on the role, if the source is a role to be taken on.
     base: Option<Box<Keeper>>,
     held: Mutex<Option<Held>>,
+    /// Of the metadata service, in a row.
+    silences: AtomicU32,
     attempts: tokio::sync::Mutex<Attempts>,
 }
 
@@ -67,7 +73,13 @@ impl Keeper {
             Source::Assumed { base, .. } => Some(Box::new(Keeper::new((**base).clone()))),
             _ => None,
         };
-        Keeper { source, base, held: Mutex::default(), attempts: tokio::sync::Mutex::default() }
+        Keeper {
+            source,
+            base,
+            held: Mutex::default(),
+            silences: AtomicU32::default(),
+            attempts: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Credentials that are valid now.
@@ -95,11 +107,14 @@ impl Keeper {
                 }))
             }
             _ => {
+                let began = Instant::now();
                 let mut attempts = self.attempts.lock().await;
                 if let Some(fresh) = self.unexpired(cloud.now()) {
                     return Ok(fresh);
                 }
-                match attempts.failed_within(REST_WITHOUT) {
+                // What cuts a key rests from nothing; it shares a failure that it waited for.
+                let rest = if cloud.is_urgent() { began.elapsed() } else { REST_WITHOUT };
+                match attempts.failed_within(rest) {
                     Some(error) => Err(error.clone()),
                     None => self.renew_within(cloud, &mut attempts).await,
                 }
@@ -146,6 +161,7 @@ impl Keeper {
             Ok(held) => {
                 let credentials = held.credentials.clone();
                 *locked(&self.held) = Some(held);
+                self.silences.store(0, Ordering::Relaxed);
                 Ok(credentials)
             }
             Err(error) => Err(self.explain(error)),
@@ -184,13 +200,10 @@ impl Keeper {
                     let lent =
                         metadata::fetch(cloud.transport(), endpoint, role_name.as_deref(), *token_required)
                             .await;
+                    // Nobody asked for an instance role: where there is none, nothing is configured.
+                    let is_guess = chained && role_name.is_none() && !token_required;
                     match lent {
-                        // Nobody asked for an instance role: where there is none, nothing is configured.
-                        Err(error)
-                            if chained
-                                && role_name.is_none()
-                                && error.code == local::CREDENTIALS_UNAVAILABLE =>
-                        {
+                        Err(error) if is_guess && self.is_no_instance(&error) => {
                             return Err(nothing("this is no ECS instance with a role"));
                         }
                         other => other?,
@@ -212,6 +225,17 @@ impl Keeper {
             };
             held(session, cloud.now(), source.name())
         })
+    }
+
+    /// Whether the failure of the metadata service says that there is none here.
+    fn is_no_instance(&self, error: &Error) -> bool {
+        match error.code.as_str() {
+            local::NOT_CONNECTED => true,
+            local::CREDENTIALS_UNAVAILABLE => {
+                self.silences.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCES_MAX
+            }
+            _ => false,
+        }
     }
 
     /// A failure as one of credentials, whatever class its cause has: read as the failure of the call itself, a

@@ -45,9 +45,9 @@ pub(super) async fn from_uri(transport: &Transport, uri: &str) -> Result<Session
         Ok((status, _)) => {
             Err(refusal(local::CREDENTIALS_REFUSED, &format!("the credentials URI answered {status}")))
         }
-        Err(why) => Err(refusal(
+        Err(none) => Err(refusal(
             local::CREDENTIALS_UNAVAILABLE,
-            &format!("the credentials URI did not answer: {why}"),
+            &format!("the credentials URI did not answer: {}", none.why),
         )),
     }
 }

@@ -20,6 +20,8 @@ const TOKEN_LIFE_SECONDS: &str = "60";
 const UNKNOWN_THERE: [u16; 3] = [400, 404, 405];
 
 /// Credentials of the instance's role.
+///
+/// Errors: `Local.NotConnected` where there is no such service, `Local.CredentialsUnavailable` where it is silent or breaks off.
 pub(super) async fn fetch(
     transport: &Transport,
     endpoint: Option<&str>,
@@ -30,7 +32,10 @@ pub(super) async fn fetch(
     let service = Service { transport, endpoint };
     match tokio::time::timeout(TIMEOUT, service.credentials(role_name, token_required)).await {
         Ok(result) => result,
-        Err(_) => Err(unavailable(&format!("it did not answer within {TIMEOUT:?}"))),
+        Err(_) => {
+            let why = format!("it did not answer within {TIMEOUT:?}");
+            Err(out_of_reach(local::CREDENTIALS_UNAVAILABLE, &why))
+        }
     }
 }
 
@@ -97,12 +102,16 @@ impl Service<'_> {
     }
 
     async fn send(&self, request: http::request::Builder) -> Result<(u16, Vec<u8>), Error> {
-        let request = request.body(String::new()).map_err(|_| unavailable("its address is no address"))?;
-        self.transport.plain(request, TIMEOUT).await.map_err(|why| unavailable(&why))
+        let request = request
+            .body(String::new())
+            .map_err(|_| out_of_reach(local::CREDENTIALS_UNAVAILABLE, "its address is no address"))?;
+        self.transport.plain(request, TIMEOUT).await.map_err(|none| {
+            let code = if none.nobody { local::NOT_CONNECTED } else { local::CREDENTIALS_UNAVAILABLE };
+            out_of_reach(code, &none.why)
+        })
     }
 }
 
-fn unavailable(why: &str) -> Error {
-    let text = format!("no instance role: the metadata service is out of reach: {why}");
-    refusal(local::CREDENTIALS_UNAVAILABLE, &text)
+fn out_of_reach(code: &'static str, why: &str) -> Error {
+    refusal(code, &format!("no instance role: the metadata service is out of reach: {why}"))
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::alibaba::transport::{Handler, TOTAL_TIMEOUT};
+use crate::alibaba::transport::{Handler, TOTAL_TIMEOUT, URGENT_TIMEOUT};
 use crate::alibaba::{Class, Clock, Cloud, Settings, Wire};
+
+mod instance;
 
 const HOUR: u64 = 3600;
 
@@ -34,6 +36,14 @@ struct Script {
 
 impl Script {
     fn new(source: Source, answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Script {
+        Script::with(false, source, answer)
+    }
+
+    fn with(
+        urgent: bool,
+        source: Source,
+        answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Script {
         let log = Arc::new(Mutex::new(Vec::new()));
         let entries = log.clone();
         let handler: Handler = Arc::new(move |request| {
@@ -63,6 +73,7 @@ impl Script {
             clock: Clock::runtime(start()),
             wire: Wire::InProcess(handler),
             metadata_endpoint: Some("http://127.0.0.1:1".to_owned()),
+            urgent,
             ..Settings::default()
         };
         Script { cloud: Cloud::new(settings, source).expect("valid settings"), log }
@@ -265,6 +276,25 @@ async fn a_source_that_is_out_of_reach_at_first_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cuts_a_key_waits_briefly_for_sts_and_asks_again_at_once() {
+    let file = token_file("a-token");
+    let count = AtomicU32::new(0);
+    let script = Script::with(true, rrsa(file.path()), move |asked| match asked.action.as_str() {
+        "AssumeRoleWithOIDC" if count.fetch_add(1, Ordering::SeqCst) == 0 => {
+            (200, String::new(), TOTAL_TIMEOUT * 100)
+        }
+        "AssumeRoleWithOIDC" => session(1, 0),
+        _ => identity(),
+    });
+    let began = tokio::time::Instant::now();
+    let all = futures::future::join_all((0..50).map(|_| script.call())).await;
+    assert!(all.iter().all(|result| result.as_ref().is_err_and(|error| error.class == Class::Transient)));
+    assert_eq!(script.asked("AssumeRoleWithOIDC").len(), 1, "all of them waited for this one");
+    script.call().await.expect("it is asked again at once");
+    assert!(began.elapsed() <= URGENT_TIMEOUT + Duration::from_millis(100), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_the_cloud_calls_expired_is_replaced_once_and_then_it_is_said() {
     let file = token_file("a-token");
     let count = AtomicU32::new(0);
@@ -334,88 +364,6 @@ async fn a_token_file_that_is_missing_empty_or_strange_sends_nothing() {
     ] {
         let script = Script::new(Source::Rrsa(bad), |_| identity());
         assert_eq!(script.call().await.expect_err("no ARN").code, local::CREDENTIALS_MALFORMED);
-    }
-}
-
-fn instance(role_name: Option<&str>, token_required: bool) -> Source {
-    Source::EcsRamRole { role_name: role_name.map(str::to_owned), token_required }
-}
-
-const ROLES: &str = "/latest/meta-data/ram/security-credentials/";
-
-/// A metadata service that knows one role and demands a token, or knows none.
-fn metadata(knows_tokens: bool) -> impl Fn(&Asked) -> Answer + Send + Sync + 'static {
-    let plain = |status: u16, body: &str| (status, body.to_owned(), Duration::from_millis(5));
-    move |asked| match (asked.method.as_str(), asked.path.as_str()) {
-        ("PUT", "/latest/api/token")
-            if knows_tokens && asked.headers.contains_key("x-aliyun-ecs-metadata-token-ttl-seconds") =>
-        {
-            plain(200, "metadata-token")
-        }
-        ("PUT", _) => plain(404, ""),
-        ("GET", _)
-            if knows_tokens
-                && asked
-                    .headers
-                    .get("x-aliyun-ecs-metadata-token")
-                    .is_none_or(|token| token != "metadata-token") =>
-        {
-            plain(403, "")
-        }
-        ("GET", ROLES) => plain(200, "node-role\n"),
-        ("GET", "/latest/meta-data/ram/security-credentials/node-role") => {
-            let mut body = lent(7, 6 * HOUR);
-            body["Code"] = "Success".into();
-            soon(200, body)
-        }
-        ("GET", _) => plain(404, ""),
-        _ => identity(),
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_instance_role_is_read_with_a_token_and_without_one_only_where_tokens_are_unknown() {
-    for (knows_tokens, required, role) in
-        [(true, true, None), (true, false, Some("node-role")), (false, false, None)]
-    {
-        let script = Script::new(instance(role, required), metadata(knows_tokens));
-        script.call().await.expect("an identity");
-        let own = script.asked("GetCallerIdentity");
-        assert_eq!(own[0].headers["x-acs-security-token"], "token-7");
-        assert_eq!(
-            script.asked(ROLES).len(),
-            usize::from(role.is_none()),
-            "a name that is given is not asked for"
-        );
-    }
-    let strict = Script::new(instance(None, true), metadata(false));
-    assert_eq!(strict.call().await.expect_err("no token").code, local::CREDENTIALS_REFUSED);
-    assert!(strict.asked(ROLES).is_empty(), "nothing is read without a token");
-    let other = Script::new(instance(Some("other"), false), metadata(true));
-    let error = other.call().await.expect_err("no such role");
-    assert!(error.message.contains("attach a RAM role"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_metadata_service_that_hangs_costs_one_second_for_all_who_ask() {
-    for hanging in ["PUT", "GET"] {
-        let script = Script::new(instance(None, false), move |asked| {
-            if asked.method == hanging {
-                (200, String::new(), TOTAL_TIMEOUT * 100)
-            } else {
-                metadata(true)(asked)
-            }
-        });
-        let began = tokio::time::Instant::now();
-        let all = futures::future::join_all((0..200).map(|_| script.call())).await;
-        assert!(all.iter().all(|result| result.as_ref().is_err_and(|error| error.definite())));
-        assert!(began.elapsed() <= metadata::TIMEOUT + Duration::from_millis(50), "{:?}", began.elapsed());
-        assert!(
-            all[0].as_ref().is_err_and(|error| error.message.contains("did not answer within 1s")
-                || error.message.contains("no complete answer within 1s")),
-            "{:?}",
-            all[0]
-        );
     }
 }
 

@@ -14,24 +14,45 @@ pub(crate) const OIDC_TOKEN: &str = "OIDCToken";
 /// The largest answer that is read of what hands out credentials.
 const PLAIN_BYTES_MAX: usize = 64 * 1024;
 
+/// Why an exchange has no answer.
+pub(crate) struct NoAnswer {
+    /// In words that repeat nothing of the exchange.
+    pub(crate) why: String,
+    /// True if there is certainly nobody: no connection came about, and not for want of time.
+    pub(crate) nobody: bool,
+}
+
+impl From<&reqwest::Error> for NoAnswer {
+    fn from(error: &reqwest::Error) -> NoAnswer {
+        NoAnswer { why: innermost(error), nobody: error.is_connect() && !error.is_timeout() }
+    }
+}
+
+impl From<String> for NoAnswer {
+    fn from(why: String) -> NoAnswer {
+        NoAnswer { why, nobody: false }
+    }
+}
+
 impl Transport {
-    /// One exchange without a signature with what hands out credentials: status and body, or why there is
-    /// none, in words that repeat nothing of either.
+    /// One exchange without a signature with what hands out credentials: status and body.
     pub(crate) async fn plain(
         &self,
         request: http::Request<String>,
         limit: Duration,
-    ) -> Result<(u16, Vec<u8>), String> {
+    ) -> Result<(u16, Vec<u8>), NoAnswer> {
         let exchange = async {
             match &self.carrier {
                 Carrier::Network { direct, .. } => {
-                    let message = reqwest::Request::try_from(request).map_err(|_| "no valid request")?;
-                    let mut response = direct.execute(message).await.map_err(|error| innermost(&error))?;
+                    let message =
+                        reqwest::Request::try_from(request).map_err(|_| "no valid request".to_owned())?;
+                    let mut response =
+                        direct.execute(message).await.map_err(|error| NoAnswer::from(&error))?;
                     let mut body = Vec::new();
-                    while let Some(chunk) = response.chunk().await.map_err(|error| innermost(&error))? {
+                    while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::from(&error))? {
                         body.extend_from_slice(&chunk);
                         if body.len() > PLAIN_BYTES_MAX {
-                            return Err(format!("the answer exceeds {PLAIN_BYTES_MAX} bytes"));
+                            return Err(format!("the answer exceeds {PLAIN_BYTES_MAX} bytes").into());
                         }
                     }
                     Ok((response.status().as_u16(), body))
@@ -42,7 +63,7 @@ impl Transport {
                 }
             }
         };
-        let late = |_| Err(format!("no complete answer within {limit:?}"));
+        let late = |_| Err(format!("no complete answer within {limit:?}").into());
         tokio::time::timeout(limit, exchange).await.unwrap_or_else(late)
     }
 }

@@ -80,6 +80,7 @@ async fn play(args: Args) -> Result<ExitCode, ExitCode> {
         tempo: args.time_scale,
         namespace: None,
         own_namespace: crate::manifests::NAMESPACE.to_owned(),
+        service_account: crate::manifests::NAME.to_owned(),
         election: false,
         metrics: metrics.clone(),
         readiness: Readiness::default(),
