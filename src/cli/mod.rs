@@ -12,6 +12,7 @@ pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod journal;
 pub mod lane;
 pub mod operator;
 pub mod output;
@@ -52,6 +53,8 @@ enum Command {
     Revoke(Box<break_glass::revoke::Args>),
     /// Gives back exactly what `revoke` recorded.
     Restore(break_glass::restore::Args),
+    /// Prints the journal of a revocation, of the cluster or of a file, and says whether its chain of hashes is whole.
+    Journal(journal::Args),
 }
 
 /// Parses the process's arguments and does what they say.
@@ -83,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),
+        Command::Journal(args) => runtime.block_on(journal::run(args)),
     }
 }
 
