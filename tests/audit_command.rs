@@ -132,3 +132,20 @@ async fn what_fails_for_a_moment_is_read_again() {
     let (out, err) = ended(&cloud.audit(&["--region", "cn-beijing", "--ignore-account-default"]).await, 0);
     assert!(err.contains("tried again") && out.contains("Compliant True"), "{out}\n{err}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_try_has_read_is_not_lost_to_the_next() {
+    let cloud = Cloud::start().await;
+    let order = json!({"do": "create", "kind": "disk", "id": "d-2zeplain", "region": "cn-beijing", "fields": {"sizeGib": 20}});
+    cloud.order(reqwest::Method::POST, "resources", order).await;
+    let fault = |action: &str, nth: u64| json!({"action": action, "nth": nth, "status": 503, "code": "ServiceUnavailable"});
+    let mut faults = vec![fault("DescribeImages", 1)];
+    for nth in 2..=4 {
+        faults.extend(
+            ["DescribeImages", "DescribeDisks", "DescribeSnapshots"].map(|action| fault(action, nth)),
+        );
+    }
+    cloud.order(reqwest::Method::PUT, "faults", json!(faults)).await;
+    let (out, _) = ended(&cloud.audit(&["--region", "cn-beijing", "--ignore-account-default"]).await, 3);
+    assert!(out.contains("d-2zeplain") && out.contains("not read  cn-beijing"), "{out}");
+}

@@ -198,7 +198,11 @@ async fn look(cloud: &Cloud, wanted: &Wanted) -> Result<(Outcome, Option<Fault>)
                 }
                 told(name, &region, fault_passes && tries < scan::TRIES_MAX);
                 first = first.or(fault);
-                outcome.regions.insert(name.clone(), region);
+                // What a try has read is not lost to a later one that reads less.
+                let reads_less = |before: &RegionOutcome| region.gaps.len() > before.gaps.len();
+                if !outcome.regions.get(name).is_some_and(reads_less) {
+                    outcome.regions.insert(name.clone(), region);
+                }
             }
         }
         let Some(fault) = passing else { break };

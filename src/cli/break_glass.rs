@@ -13,16 +13,19 @@ use tokio::time::Instant;
 
 use super::output;
 use crate::alibaba::{self, Cloud, Network, Source};
+use crate::decision::Reason;
 use crate::engine::Context;
 use crate::engine::metrics::Metrics;
 use crate::engine::reconcile::reconcile;
 use crate::kind::{Clock, Kind, Settings, World};
-use crate::kinds::key_revocation;
 use crate::kinds::key_revocation::api::{BlastRadius, DesiredState};
+use crate::kinds::key_revocation::{self, journal};
 use crate::kinds::{self, KeyRevocation};
 use crate::resource::SharedStatus;
 use record::{Record, Trouble};
 
+mod account;
+mod neighbours;
 mod record;
 pub mod restore;
 pub mod revoke;
@@ -30,6 +33,8 @@ mod tell;
 
 /// Pause between two passes: what throttles or fails for the moment is asked again this soon.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same while a restoration is only watched.
+const CALM: Duration = Duration::from_secs(1);
 /// The exit code of what has not come to its end: the same command goes on with it.
 const NOT_YET: u8 = 1;
 /// The exit code of what cannot be done as it was asked for. Nothing was done, and only another command or file helps.
@@ -125,19 +130,42 @@ impl Means {
             }
             let object = record.object();
             teller.entries(&object);
-            if is_over(&object) || began.elapsed() >= Duration::from_secs(self.timeout_seconds) {
+            let late = began.elapsed() >= Duration::from_secs(self.timeout_seconds);
+            if late || is_over(&object) || record.unwritten().is_some() {
                 break;
             }
+            teller.aside(&object);
+            // Nothing is in a hurry any more.
+            let calm = object.spec.desired_state == DesiredState::Restored && holds(&object, "Ready");
             tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(if calm { CALM } else { PAUSE }) => {}
                 () = &mut stop => break,
             }
         }
         let object = record.object();
         teller.entries(&object);
+        if let Some(unwritten) = record.unwritten() {
+            // What was done meanwhile stands nowhere else.
+            teller.entries(&unwritten.object);
+            return Err(not_written(&record, &unwritten.why));
+        }
         let code = code(&object);
         teller.end(&object, code, record.path());
         Ok(ExitCode::from(code))
+    }
+}
+
+/// Says that the record could not be written, and whether it matters to the key.
+fn not_written(record: &Record, why: &str) -> ExitCode {
+    let what = format!("the record {} cannot be written", record.path().unwrap_or(Path::new("-")).display());
+    match may_have_acted(&record.object()) {
+        true => {
+            let next = "The key may have been switched: keep what is printed here, make the file writable, and run this command \
+                        again, which looks and writes it down.";
+            let _ = output::fail(&what, &why, next);
+            ExitCode::from(NOT_YET)
+        }
+        false => wrong(&what, &why, "Nothing was done. Name another file with --record."),
     }
 }
 
@@ -187,16 +215,21 @@ fn may_have_acted(object: &KeyRevocation) -> bool {
         || key_revocation::may_have_cut(object)
 }
 
+/// Whether somebody can confirm it, or need not. Before anything is asked of the cloud.
+fn can_confirm(yes: bool) -> Result<(), ExitCode> {
+    if yes || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let next = "Give --yes where nobody can type.";
+    let _ = output::fail("not confirmed", &"there is no terminal to ask at", next);
+    Err(ExitCode::from(HELD_BACK))
+}
+
 /// Asks for the key's id, typed by hand.
 fn confirm(yes: bool, what: &str, key_id: &str) -> Result<(), ExitCode> {
     use std::io::{BufRead, Write};
     if yes {
         return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        let next = "Give --yes where nobody can type.";
-        let _ = output::fail("not confirmed", &"there is no terminal to ask at", next);
-        return Err(ExitCode::from(HELD_BACK));
     }
     let _ = write!(std::io::stderr(), "{what}\nType the key's id to go on: ");
     let mut typed = String::new();
@@ -226,16 +259,47 @@ fn is_over(object: &KeyRevocation) -> bool {
     let told = match object.spec.desired_state {
         DesiredState::Planned => listed,
         DesiredState::Revoked => listed && !status.verification.is_empty(),
-        DesiredState::Restored => true,
+        DesiredState::Restored => !may_still_be_cut(object),
     };
-    (holds(object, "Ready") && told) || holds(object, "Stalled")
+    (holds(object, "Ready") && told) || is_held_back(object)
+}
+
+/// True if what is asked for is not reached, and will not be by itself.
+fn is_held_back(object: &KeyRevocation) -> bool {
+    let (_, reason, _) = condition(object, "Ready").unwrap_or_default();
+    let is = |other: Reason| reason == other.as_str();
+    holds(object, "Stalled")
+        || is(Reason::OverlappingRevocation)
+        || (is(Reason::InventoryIncomplete) && is_denied(object))
+}
+
+/// True if a part of the list of what is hit was refused, so that another look brings no more.
+fn is_denied(object: &KeyRevocation) -> bool {
+    /// How the cloud's refusals are told; what passes by itself has another status.
+    const REFUSED: &str = " (403): ";
+    let blast = object.status.as_ref().and_then(|status| status.blast_radius.as_ref());
+    blast.is_some_and(|blast| blast.missing.iter().any(|missing| missing.contains(REFUSED)))
+}
+
+/// True if what stood before was on, and a cut of this record may still arrive: one whose answer nobody saw. The loop goes on looking
+/// until that can no longer be, and then closes the record. Whoever took the state over from another record found it switched off.
+fn may_still_be_cut(object: &KeyRevocation) -> bool {
+    const ON: [&str; 2] = ["Enabled", "Attached"];
+    let Some(status) = &object.status else { return false };
+    let Some(prior) = &status.prior_state else { return false };
+    ON.contains(&prior.key_state.as_str())
+        && prior.inherited_from.is_none()
+        && status.timings.closed_at.is_none()
+        && !journal::tells_cut(&status.journal)
 }
 
 fn code(object: &KeyRevocation) -> u8 {
-    match (holds(object, "Ready"), holds(object, "Stalled")) {
-        (true, _) => 0,
-        (false, true) => HELD_BACK,
-        (false, false) => NOT_YET,
+    let unsettled = object.spec.desired_state == DesiredState::Restored && may_still_be_cut(object);
+    match holds(object, "Ready") {
+        true if unsettled => NOT_YET,
+        true => 0,
+        false if is_held_back(object) => HELD_BACK,
+        false => NOT_YET,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod client;
 pub mod crds;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod journal;
 pub mod lane;
 pub mod operator;
 pub mod output;
@@ -56,6 +57,8 @@ enum Command {
     Revoke(Box<break_glass::revoke::Args>),
     /// Gives back exactly what `revoke` recorded.
     Restore(break_glass::restore::Args),
+    /// Prints the journal of a revocation, of the cluster or of a file, and says whether its chain of hashes is whole.
+    Journal(journal::Args),
 }
 
 /// The command line, whose flags may be switched by `1` and `yes` in the environment too, not by `true` alone.
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),
+        Command::Journal(args) => runtime.block_on(journal::run(args)),
     };
     output::settle(code, next)
 }

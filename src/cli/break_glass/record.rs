@@ -1,13 +1,13 @@
 //! One KeyRevocation in a file, behind as much of the Kubernetes API as the loop asks for.
 //!
 //! Every write is a compare-and-swap, and is on disk before it is answered: a cut whose record cannot be written does not happen.
-//! Whatever else is asked for is answered 503, so that the list of what is hit names it as missing.
+//! A list brings the other records of the folder too ([`neighbours`]). Whatever else is asked for is answered 503, so that the list of what is hit names it as missing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,6 +17,7 @@ use axum::{Json, Router};
 use kube::{Client, CustomResourceExt, Resource};
 use serde_json::{Value, json};
 
+use super::neighbours;
 use crate::kinds::KeyRevocation;
 
 /// The record. Clones share it.
@@ -28,6 +29,17 @@ pub struct Record {
 struct Shared {
     object: Mutex<KeyRevocation>,
     path: Option<PathBuf>,
+    others: Others,
+    unwritten: Mutex<Option<Unwritten>>,
+}
+
+/// What could not be written.
+#[derive(Clone)]
+pub struct Unwritten {
+    /// The record as it was to be.
+    pub object: KeyRevocation,
+    /// Why it is not.
+    pub why: String,
 }
 
 /// Why a record cannot be used.
@@ -43,6 +55,18 @@ pub enum Trouble {
     #[error("it is not the record of a revocation: {0}")]
     Form(#[from] serde_json::Error),
 }
+
+/// Whether the other records of its folder count: what they hold stays away, and what was first recorded of it is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// They do.
+    Count,
+    /// Somebody said that they do not.
+    Ignored,
+}
+
+/// Conditions that say how it stands, and not what was found.
+const STANDING: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
 /// Only the owner may read and write.
 const OWNER_ONLY: u32 = 0o600;
@@ -87,12 +111,22 @@ impl Drop for Lock {
 }
 
 impl Record {
-    /// A new record, written at once; without a path it is kept in memory only.
-    pub fn begin(mut object: KeyRevocation, path: Option<PathBuf>) -> Result<Record, Trouble> {
+    /// A record, written at once; without a path it is kept in memory only. What an earlier command said of its standing goes:
+    /// only what this one sees may be told as its outcome.
+    pub fn begin(
+        mut object: KeyRevocation,
+        path: Option<PathBuf>,
+        others: Others,
+    ) -> Result<Record, Trouble> {
         object.metadata.resource_version = Some("1".to_owned());
-        let record = Record { shared: Arc::new(Shared { object: Mutex::new(object), path }) };
-        record.shared.keep(&record.object())?;
-        Ok(record)
+        if let Some(status) = &mut object.status {
+            let shared = &mut status.shared;
+            shared.conditions.retain(|condition| !STANDING.contains(&condition.type_.as_str()));
+            shared.last_error = None;
+        }
+        let shared = Shared { object: Mutex::new(object), path, others, unwritten: Mutex::default() };
+        shared.keep(&locked(&shared.object))?;
+        Ok(Record { shared: Arc::new(shared) })
     }
 
     /// The record in the file, or None if there is no such file.
@@ -106,7 +140,12 @@ impl Record {
 
     /// The object as it stands.
     pub fn object(&self) -> KeyRevocation {
-        self.shared.object.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.shared.object).clone()
+    }
+
+    /// What could not be written, if that was so.
+    pub fn unwritten(&self) -> Option<Unwritten> {
+        locked(&self.shared.unwritten).clone()
     }
 
     /// Where it is kept.
@@ -161,6 +200,10 @@ fn sync_folder(path: &FilePath) -> Result<(), Trouble> {
     }
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn beside(path: &FilePath, ending: &str) -> PathBuf {
     let mut name = path.to_path_buf().into_os_string();
     name.push(ending);
@@ -170,8 +213,11 @@ fn beside(path: &FilePath, ending: &str) -> PathBuf {
 async fn list_all(State(record): State<Record>) -> Response {
     let kind = format!("{}List", KeyRevocation::kind(&()));
     let version = KeyRevocation::api_version(&());
-    Json(json!({ "apiVersion": version, "kind": kind, "metadata": {}, "items": [record.object()] }))
-        .into_response()
+    let mut items = vec![record.object()];
+    if let (Some(path), Others::Count) = (record.path(), record.shared.others) {
+        items.extend(neighbours::look(path, &items[0]).records);
+    }
+    Json(json!({ "apiVersion": version, "kind": kind, "metadata": {}, "items": items })).into_response()
 }
 
 async fn read_one(State(record): State<Record>, Path(name): Path<String>) -> Response {
@@ -188,7 +234,7 @@ async fn patch_one(
     Path(name): Path<String>,
     Json(patch): Json<Value>,
 ) -> Response {
-    let mut object = record.shared.object.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut object = locked(&record.shared.object);
     if object.metadata.name.as_deref() != Some(&name) {
         return refusal(StatusCode::NOT_FOUND, "NotFound", "there is no such record");
     }
@@ -212,6 +258,9 @@ async fn patch_one(
     patched.metadata.resource_version = Some((version.unwrap_or_default() + 1).to_string());
     if let Err(trouble) = record.shared.keep(&patched) {
         let text = format!("the record cannot be written: {trouble}");
+        // The first says what was done; those after it only that this could not be written.
+        locked(&record.shared.unwritten)
+            .get_or_insert_with(|| Unwritten { object: patched, why: trouble.to_string() });
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &text);
     }
     *object = patched;
@@ -261,13 +310,35 @@ mod tests {
         let (path, victim) = (folder.join("record.json"), folder.join("victim"));
         fs::write(&victim, "untouched").expect("a file");
         std::os::unix::fs::symlink(&victim, beside(&path, ".new")).expect("a link");
-        Record::begin(object(), Some(path.clone())).expect("a record");
+        Record::begin(object(), Some(path.clone()), Others::Count).expect("a record");
         let found = fs::symlink_metadata(&path).expect("a record");
         assert!(found.is_file());
         assert_eq!(found.permissions().mode() & 0o777, OWNER_ONLY);
         assert_eq!(fs::read_to_string(&victim).expect("a file"), "untouched");
         assert!(Record::read(&path).expect("readable").is_some());
         fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn what_an_earlier_command_said_of_its_standing_goes_and_what_was_found_stays() {
+        let condition = |name: &str| {
+            json!({
+                "type": name, "status": "True", "reason": "Revoked", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let names = ["Ready", "Reconciling", "Stalled", "Revoked", "JournalBroken"];
+        let status = json!({
+            "conditions": names.map(condition), "accountId": "1",
+            "lastError": {"code": "a", "class": "Denied", "reason": "AccessDenied", "generation": 1},
+        });
+        let mut before = object();
+        before.status = Some(serde_json::from_value(status).expect("a status"));
+        let record = Record::begin(before, None, Others::Ignored).expect("a record");
+        let shared = record.object().status.expect("a status").shared;
+        let left: Vec<&str> = shared.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+        assert_eq!(left, ["Revoked", "JournalBroken"]);
+        assert_eq!((shared.last_error, shared.account_id.as_deref()), (None, Some("1")));
     }
 
     #[test]

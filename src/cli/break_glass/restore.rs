@@ -1,11 +1,12 @@
 //! `ecskms restore`: gives back exactly what `ecskms revoke` recorded.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use super::record::{Lock, Record};
-use super::{Means, check, confirm, may_have_acted, unusable, wrong};
+use super::record::{Lock, Others, Record};
+use super::{Means, account, can_confirm, check, confirm, may_have_acted, neighbours, unusable, wrong};
 use crate::kinds::KeyRevocation;
-use crate::kinds::key_revocation::api::DesiredState;
+use crate::kinds::key_revocation::api::{DesiredState, KeyRevocationSpec, Method};
 
 /// Arguments of `ecskms restore`.
 #[derive(Debug, clap::Args)]
@@ -15,6 +16,9 @@ pub struct Args {
     key_id: String,
     #[command(flatten)]
     means: Means,
+    /// Gives the key back although another record of it in the same folder is not restored.
+    #[arg(long, env = "ECSKMS_IGNORE_OTHER_RECORDS")]
+    ignore_other_records: bool,
 }
 
 /// Restores.
@@ -43,10 +47,46 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let mut asked = object.clone();
     asked.spec.reason.clone_from(&args.means.reason);
     check(&asked)?;
-    confirm(args.means.yes, &format!("Key {} is about to be given back to ECS.", args.key_id), &args.key_id)?;
+    let others = if args.ignore_other_records { Others::Ignored } else { Others::Count };
+    if others == Others::Count {
+        refuse_the_unread(&path, &object)?;
+    }
+    can_confirm(args.means.yes)?;
+    let account = account::ask(&cloud, object.spec.method).await?;
+    account::bind(&mut object, account.as_deref(), &path)?;
+    confirm(args.means.yes, &announcement(&object.spec, account.as_deref()), &args.key_id)?;
     begin(&mut object, &args.means.reason);
-    let record = Record::begin(object, Some(path.clone())).map_err(|trouble| unusable(&path, &trouble))?;
+    let record =
+        Record::begin(object, Some(path.clone()), others).map_err(|trouble| unusable(&path, &trouble))?;
     args.means.drive(record, cloud).await
+}
+
+/// What is about to happen, and to how much.
+fn announcement(spec: &KeyRevocationSpec, account: Option<&str>) -> String {
+    let (key, account) = (&spec.key_id, account::words(account));
+    match spec.method {
+        Method::DisableKey => {
+            format!("Key {key} in {} {account} is about to be given back to ECS.", spec.region)
+        }
+        Method::DetachEcsRole => {
+            format!(
+                "EVERY customer key in EVERY region {account}, not only {key}, is about to be given back to ECS."
+            )
+        }
+    }
+}
+
+/// What cannot be read may be the record of somebody who still holds the key.
+fn refuse_the_unread(path: &Path, object: &KeyRevocation) -> Result<(), ExitCode> {
+    let unread = neighbours::look(path, object).unread;
+    match unread.first() {
+        None => Ok(()),
+        Some(unread) => Err(wrong(
+            "there may be another record of the same key",
+            unread,
+            "Nothing was done. Make it readable, move it away, or give --ignore-other-records.",
+        )),
+    }
 }
 
 /// Asks for the end of the revocation, once.

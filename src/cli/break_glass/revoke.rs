@@ -1,11 +1,12 @@
 //! `ecskms revoke`: takes a key from ECS, and says who is hit.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::record::{Lock, Record};
-use super::{Means, check, confirm, may_have_acted, unusable, wrong};
+use super::record::{Lock, Others, Record};
+use super::{Means, account, can_confirm, check, confirm, may_have_acted, neighbours, unusable, wrong};
 use crate::kinds::KeyRevocation;
 use crate::kinds::key_revocation::api::{
     DesiredState, KeyRevocationSpec, Method, RestoreTo, RunningInstances, Safety,
@@ -92,7 +93,7 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     check(&fresh)?;
     let cloud = args.means.cloud()?;
     if args.plan {
-        let record = Record::begin(fresh, None)
+        let record = Record::begin(fresh, None, Others::Ignored)
             .map_err(|trouble| wrong("the plan cannot be begun", &trouble, "Please report this."))?;
         return args.means.drive(record, cloud).await;
     }
@@ -100,21 +101,64 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     // To the very end: whoever restores with the same record would have the key taken away again.
     let _lock = Lock::take(&path).map_err(|trouble| unusable(&path, &trouble))?;
     let found = Record::read(&path).map_err(|trouble| unusable(&path, &trouble))?;
-    let object = match found {
+    let is_bound = found.as_ref().is_some_and(may_have_acted);
+    let mut object = match found {
         Some(found) => taken_up(found, fresh, args).map_err(|refusal| {
             let what = format!("the record {} cannot be used", path.display());
             wrong(&what, &refusal.why, &format!("Nothing was done. {}", refusal.next))
         })?,
         None => fresh,
     };
-    let spec = &object.spec;
-    let what = format!(
-        "Key {} in {} is about to be taken from ECS ({:?}; running instances: {:?}).",
-        spec.key_id, spec.region, spec.method, spec.running_instances
-    );
-    confirm(args.means.yes, &what, &args.key_id)?;
-    let record = Record::begin(object, Some(path.clone())).map_err(|trouble| unusable(&path, &trouble))?;
+    can_confirm(args.means.yes)?;
+    let account = account::ask(&cloud, object.spec.method).await?;
+    account::bind(&mut object, account.as_deref(), &path)?;
+    tell_neighbours(&path, &object);
+    confirm(args.means.yes, &announcement(&object.spec, account.as_deref()), &args.key_id)?;
+    if !is_bound {
+        ask_now(&mut object);
+    }
+    let record = Record::begin(object, Some(path.clone()), Others::Count)
+        .map_err(|trouble| unusable(&path, &trouble))?;
     args.means.drive(record, cloud).await
+}
+
+/// What is about to happen, and to how much.
+fn announcement(spec: &KeyRevocationSpec, account: Option<&str>) -> String {
+    let (key, region) = (&spec.key_id, &spec.region);
+    let account = account::words(account);
+    let what = match spec.method {
+        Method::DisableKey => format!("Key {key} in {region} {account} is"),
+        Method::DetachEcsRole => {
+            format!("EVERY customer key in EVERY region {account}, not only {key} in {region}, is")
+        }
+    };
+    format!(
+        "{what} about to be taken from ECS ({:?}; running instances: {:?}).",
+        spec.method, spec.running_instances
+    )
+}
+
+/// The time to revoke counts from here: neither the typing of the confirmation nor a command that was held back belongs to it.
+fn ask_now(object: &mut KeyRevocation) {
+    object.metadata.creation_timestamp = Some(Time(jiff::Timestamp::now()));
+    if let Some(status) = &mut object.status {
+        status.timings.requested_at = None;
+    }
+}
+
+/// Says which other records count: the key comes back with the last of them, and to what was first recorded.
+fn tell_neighbours(path: &Path, object: &KeyRevocation) {
+    let found = neighbours::look(path, object);
+    for other in &found.records {
+        eprintln!(
+            "ecskms: the record {} is of the same, and not at its end: what it recorded first counts, and the key returns with the \
+             last of them.",
+            other.metadata.name.as_deref().unwrap_or_default()
+        );
+    }
+    for unread in &found.unread {
+        eprintln!("ecskms: there may be another record of the same, but it cannot be read: {unread}.");
+    }
 }
 
 /// Why the record that is there does not serve this command, and what then.
@@ -141,9 +185,17 @@ fn taken_up(found: KeyRevocation, fresh: KeyRevocation, args: &Args) -> Result<K
         });
     }
     if before.desired_state != DesiredState::Revoked {
-        return Err(Refusal {
-            why: "it is the record of a revocation that was restored".to_owned(),
-            next: "Keep it, and name another file with --record to revoke the key again.",
+        let restored = found.status.as_ref().is_some_and(|status| status.timings.restored_at.is_some());
+        return Err(match restored {
+            true => Refusal {
+                why: "it is the record of a revocation that was restored".to_owned(),
+                next: "Keep it, and name another file with --record to revoke the key again.",
+            },
+            // A new record would take the state of now, which is this one's doing, for the one before.
+            false => Refusal {
+                why: "its restoration was asked for and is not done".to_owned(),
+                next: "Run ecskms restore with this record until it is, and only then revoke the key anew with another file.",
+            },
         });
     }
     let differing = differing(before, args);
@@ -221,7 +273,7 @@ fn identity(args: &Args) -> kube::core::ObjectMeta {
     let plain = args.key_id.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     let uid: String = (0..4).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
     kube::core::ObjectMeta {
-        name: Some(format!("command-line-{plain}")),
+        name: Some(format!("{}{plain}", neighbours::NAME_PREFIX)),
         uid: Some(uid),
         generation: Some(1),
         creation_timestamp: Some(Time(jiff::Timestamp::now())),
@@ -337,6 +389,13 @@ mod tests {
         }
         let mut restored = begun(&[]);
         restored.spec.desired_state = DesiredState::Restored;
+        let refusal = take(restored.clone(), &args(&[])).expect_err("not done");
+        assert!(
+            refusal.why.contains("is not done") && refusal.next.contains("ecskms restore"),
+            "{refusal:?}"
+        );
+        let status = restored.status.as_mut().expect("a status");
+        status.timings.restored_at = status.prior_state.as_ref().map(|prior| prior.captured_at.clone());
         assert!(take(restored, &args(&[])).expect_err("restored").why.contains("was restored"));
     }
 

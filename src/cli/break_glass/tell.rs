@@ -4,10 +4,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::condition;
+use super::neighbours::LOOKS_BACK;
+use super::{account, condition, may_still_be_cut};
 use crate::cli::output;
+use crate::decision::Reason;
 use crate::kinds::KeyRevocation;
-use crate::kinds::key_revocation::api::{BlastRadius, DesiredState, JournalEntry, KeyRevocationStatus};
+use crate::kinds::key_revocation::api::{
+    BlastRadius, DesiredState, JournalEntry, KeyRevocationStatus, Method,
+};
 
 /// Names of instances that are told in one line.
 const NAMES_MAX: usize = 10;
@@ -25,6 +29,7 @@ pub enum Form {
 pub struct Teller {
     form: Form,
     told: i64,
+    aside: String,
 }
 
 impl Teller {
@@ -32,7 +37,7 @@ impl Teller {
     pub fn new(form: Form, object: &KeyRevocation) -> Teller {
         let told =
             object.status.as_ref().and_then(|status| status.journal.last()).map_or(0, |entry| entry.seq);
-        Teller { form, told }
+        Teller { form, told, aside: String::new() }
     }
 
     /// The entries that are new.
@@ -47,25 +52,112 @@ impl Teller {
         self.told = status.journal.last().map_or(self.told, |entry| entry.seq.max(self.told));
     }
 
+    /// What it waits for, once, on standard error: a fault that is tried again, or a cut that may still arrive.
+    pub fn aside(&mut self, object: &KeyRevocation) {
+        let Some((status, reason, message)) = condition(object, "Ready") else { return };
+        let failed = object.status.as_ref().is_some_and(|status| status.shared.last_error.is_some());
+        let (key, text) = match (still_looking(object), failed && status != "True") {
+            (Some(text), _) => ("looking".to_owned(), text),
+            (None, true) => (reason.clone(), format!("{reason}: {message}")),
+            (None, false) => return,
+        };
+        if std::mem::replace(&mut self.aside, key.clone()) != key {
+            eprintln!("ecskms: {text}");
+        }
+    }
+
     /// The outcome.
     pub fn end(&self, object: &KeyRevocation, code: u8, record: Option<&Path>) {
         let status = object.status.clone().unwrap_or_default();
-        let (_, reason, message) = condition(object, "Ready").unwrap_or_default();
+        let (_, reason, message) = condition(object, "Ready").unwrap_or_else(|| {
+            (String::new(), "NotSeen".to_owned(), "It ended before anything was seen of the key.".to_owned())
+        });
+        let advice = advice(object, &reason);
         if self.form == Form::Json {
             output::say(json!({
-                "keyId": object.spec.key_id, "region": object.spec.region, "desiredState": object.spec.desired_state,
-                "exitCode": code, "reason": reason, "message": message, "record": record, "status": status,
+                "keyId": object.spec.key_id, "region": object.spec.region, "method": object.spec.method,
+                "desiredState": object.spec.desired_state,
+                "exitCode": code, "reason": reason, "message": message, "advice": advice, "record": record,
+                "uid": object.metadata.uid, "status": status,
             }));
             return;
         }
         output::say(format_args!("{reason}: {message}"));
-        for line in facts(&status) {
+        for line in advice.iter().map(|advice| (*advice).to_owned()).chain(still_looking(object)) {
             output::say(line);
+        }
+        output::say(scope(object));
+        // Once the key is back, what was found after the cut would read as if it still were so.
+        if object.spec.desired_state != DesiredState::Restored || code != 0 {
+            facts(&status).into_iter().for_each(output::say);
         }
         if let Some(next) = next(object, code, record) {
             output::say(next);
         }
     }
+}
+
+/// Whose keys it is about.
+fn scope(object: &KeyRevocation) -> String {
+    let account =
+        account::words(object.status.as_ref().and_then(|status| status.shared.account_id.as_deref()));
+    match object.spec.method {
+        Method::DisableKey => format!("It is about key {} {account}.", object.spec.key_id),
+        Method::DetachEcsRole => format!("It is about EVERY customer key in EVERY region {account}."),
+    }
+}
+
+/// Until when a cut is looked for whose answer nobody saw, if the key is back and that is all that is waited for.
+fn still_looking(object: &KeyRevocation) -> Option<String> {
+    if object.spec.desired_state != DesiredState::Restored || !may_still_be_cut(object) {
+        return None;
+    }
+    let restored = object.status.as_ref()?.timings.restored_at.as_ref()?.0;
+    let until = restored.checked_add(LOOKS_BACK).ok()?;
+    Some(format!(
+        "What was recorded stands again, but the answer to a cut was never seen: it may arrive until {until:.0}, and is undone as \
+         long as this command looks."
+    ))
+}
+
+/// What to do here, where there is no object to change: the operator's own messages speak of one.
+fn advice(object: &KeyRevocation, reason: &str) -> Option<&'static str> {
+    let status = object.status.clone().unwrap_or_default();
+    let unrecorded = status.prior_state.is_none();
+    let readable = status.still_readable.is_some_and(|readable| readable.count > 0);
+    let text = match (object.spec.desired_state, Reason::parse(reason)?) {
+        (_, Reason::AccessDenied | Reason::CredentialsInvalid) => {
+            "Here: the identity is that of this command's credentials, and deploy/ram/revocation.json is what it needs; for --plan, \
+             deploy/ram/read.json."
+        }
+        (_, Reason::KeyNotFound) => {
+            "Here: check KEYID, --region, and whether these credentials are of the key's account."
+        }
+        (_, Reason::TooManyAffected) => "Here: the limit is --max-affected-instances.",
+        (_, Reason::DigestMismatch) => {
+            "Here: the digest is --acknowledged-digest, and --plan shows the present one."
+        }
+        (DesiredState::Planned, Reason::InventoryIncomplete) => {
+            "Here: give the identity what deploy/ram/read.json allows, and ask again. A cut does not wait for the list."
+        }
+        (_, Reason::InventoryIncomplete) => {
+            "Here: without --max-affected-instances and --acknowledged-digest the cut does not wait for the list."
+        }
+        (_, Reason::OverlappingRevocation) => {
+            "Here: restore with that record too, and then with this one again. --ignore-other-records gives the key back at once."
+        }
+        (_, Reason::SwitchedSinceRestored) => {
+            "Here: there is no object to delete. If it is meant, keep the record and do nothing."
+        }
+        (DesiredState::Revoked, Reason::CloudUnavailable | Reason::Throttled) if unrecorded => {
+            "Here: --restore-to Enabled cuts without a look, if the key is to be enabled in the end."
+        }
+        (DesiredState::Revoked, Reason::Revoked) if readable => {
+            "Here: the same command with --running-instances ForceStop stops what still runs."
+        }
+        _ => return None,
+    };
+    Some(text)
 }
 
 fn line(entry: &JournalEntry) -> String {

@@ -33,9 +33,7 @@ pub async fn look_at_others(
     let mut others: Vec<KeyRevocation> = list
         .items
         .into_iter()
-        .filter(|other| {
-            other.metadata.uid.as_deref() != Some(uid) && same_switch(other, object, wanted.lever)
-        })
+        .filter(|other| other.metadata.uid.as_deref() != Some(uid) && same_switch(other, object))
         .filter(|other| is_recorded(other) || super::may_have_cut(other))
         .collect();
     others.sort_by_key(|other| (captured_at(other), other.metadata.uid.clone()));
@@ -93,7 +91,9 @@ fn is_recorded(object: &KeyRevocation) -> bool {
     object.status.as_ref().is_some_and(|status| status.prior_state.is_some())
 }
 
-fn same_switch(a: &KeyRevocation, b: &KeyRevocation, lever: Lever) -> bool {
+/// True if both are about one key, or one role.
+pub fn same_switch(a: &KeyRevocation, b: &KeyRevocation) -> bool {
+    let lever = super::lever(&a.spec);
     let account =
         |object: &KeyRevocation| object.spec.account_ref.as_ref().map(|account| account.name.clone());
     a.spec.method == b.spec.method
