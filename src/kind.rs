@@ -21,6 +21,7 @@ use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANN
 pub mod accounts;
 pub mod claims;
 pub mod cluster;
+pub mod dependency;
 pub mod fault;
 pub mod fresh;
 pub mod key;
@@ -30,11 +31,12 @@ pub mod revocations;
 
 pub use accounts::{Accounts, Obstacle};
 pub use claims::Claims;
+pub use dependency::Dependency;
 pub use fault::{Fault, FaultClass};
 pub use fresh::Fresh;
 pub use owner::Owner;
 pub use reference::Reference;
-pub use revocations::Revocations;
+pub use revocations::{Incident, Revocations};
 
 /// The desired, observed and effect types of a kind.
 pub type DesiredOf<K> = <<K as Kind>::Machine as Machine>::Desired;
@@ -135,13 +137,14 @@ pub trait Kind:
     fn look_again(&self, _shared: &Self::Shared, _now: jiff::Timestamp) -> Option<std::time::Duration> {
         None
     }
-    /// True if the object's resource is under this key, so that it must be looked at when the key is revoked.
-    fn under_key(&self, _region: &str, _key_id: &str) -> bool {
-        false
+    /// What the object stands on besides its account: it is looked at when a key of it is revoked or a Secret of it changes, and
+    /// whoever asks why it is not Ready looks there.
+    fn depends_on(&self) -> Vec<Dependency> {
+        Vec::new()
     }
-    /// True if the object stands on this Secret of the operator's own namespace, so that it must be looked at when that changes.
-    fn uses_secret(&self, _name: &str) -> bool {
-        false
+    /// The incident that the object is, while it is not over.
+    fn incident(&self) -> Option<Incident> {
+        None
     }
     /// Told of every status that was accepted, before anything is done about it.
     fn written(&self, _after: &Self) {}

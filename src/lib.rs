@@ -4,6 +4,7 @@
 pub mod alibaba;
 pub mod cli;
 pub mod decision;
+pub mod diagnosis;
 pub mod engine;
 pub mod kind;
 pub mod kinds;

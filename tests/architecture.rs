@@ -53,6 +53,13 @@ const ROOMS: &[Room] = &[
         reason: "the vocabulary of decisions must be readable, and checkable, without any outside",
     },
     Room {
+        name: "diagnosis",
+        modules: &["diagnosis"],
+        may: &["decision"],
+        never: IMPURE,
+        reason: "which objects share a cause is a function of values",
+    },
+    Room {
         name: "brain",
         modules: &[
             "kinds::*::decide",
@@ -146,6 +153,7 @@ const ROOMS: &[Room] = &[
         modules: &["cli"],
         may: &[
             "decision",
+            "diagnosis",
             "resource",
             "alibaba",
             "kind",

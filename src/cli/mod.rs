@@ -18,10 +18,13 @@ pub mod journal;
 pub mod lane;
 pub mod operator;
 pub mod output;
+pub mod reading;
 pub mod run;
 #[cfg(feature = "dev")]
 pub mod sim;
+pub mod status;
 pub mod tasks;
+pub mod why;
 
 /// Encrypts Alibaba Cloud workloads: keeps ECS images, disks and instances encrypted under KMS keys, from Kubernetes.
 #[derive(Debug, Parser)]
@@ -51,6 +54,10 @@ enum Command {
     Crds(crds::Args),
     /// Checks that cloud and cluster are as the operator needs them; only reads.
     Check(check::Args),
+    /// What of the cluster's objects is not as promised, by its causes, the most harmful first; and the live revocations.
+    Status(status::Args),
+    /// One object in full: why it is not Ready, what is behind that, and what to type next.
+    Why(why::Args),
     /// Without any cluster: says what in the account is encrypted, under which sort of key, and what is not.
     Audit(audit::Args),
     /// Emergency, without any cluster: takes a key from ECS and says who is hit.
@@ -104,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Apiserver(args) => runtime.block_on(apiserver::run(args)),
         Command::Crds(args) => crds::run(&args),
         Command::Check(args) => runtime.block_on(check::run(args)),
+        Command::Status(args) => runtime.block_on(status::run(args)),
+        Command::Why(args) => runtime.block_on(why::run(args)),
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use comfy_table::{Table, presets};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -66,6 +67,29 @@ pub fn is_terminal() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Text of the cluster or the cloud without what could move the cursor, turn the direction of writing or hide.
+pub fn clean(text: &str) -> String {
+    let is_hidden = |c: char| {
+        matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let shown = text.chars().filter(|c| !is_hidden(*c));
+    shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The text in a colour of the terminal's, if there is one that wants colours.
+pub fn paint(text: &str, colour: u8) -> String {
+    if is_terminal() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// A table with borders at a terminal, and columns alone elsewhere.
+pub fn table<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    let preset = if is_terminal() { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING };
+    table.load_style(preset).set_header(head);
+    table
+}
+
 /// Binds a socket, or says what to do about it.
 pub async fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, ExitCode> {
     TcpListener::bind(address).await.map_err(|error| {
@@ -95,5 +119,15 @@ pub fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
                 let _ = tokio::signal::ctrl_c().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_can_neither_move_nor_turn_nor_hide() {
+        assert_eq!(clean("a\u{1b}[31mb\nc\u{9b}2Jd\u{202e}e\u{200b}f密钥"), "a [31mb c 2Jdef密钥");
     }
 }

@@ -162,10 +162,10 @@ fn concerned<K: Kind>(
     store: Store<K>,
 ) -> impl Stream<Item = Arc<K>> + Send + 'static + use<K> {
     let under_key = |object: &K, hold: &Hold| match &hold.key_id {
-        Some(key_id) => object.under_key(&hold.region, key_id),
+        Some(key_id) => object.depends_on().iter().any(|one| one.is_key(&hold.region, key_id)),
         None => K::LANE == Lane::Ordinary,
     };
-    let with_secret = |object: &K, name: &String| object.uses_secret(name);
+    let with_secret = |object: &K, name: &String| object.depends_on().iter().any(|one| one.is_secret(name));
     stream::select(
         of_changes(world.revocations.changes(), store.clone(), under_key),
         of_changes(world.accounts.changed_secrets(), store, with_secret),

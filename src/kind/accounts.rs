@@ -23,6 +23,8 @@ use crate::decision::Reason;
 use crate::resource::SharedStatus;
 use crate::resource::selector::NamespaceSelector;
 
+/// The kind of the objects that stand for accounts.
+pub const KIND: &str = "CloudAccount";
 /// How long a look at an account counts as fresh.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long a look that failed for the moment is shared: by those who waited for it, and hardly longer, because an emergency waits.

@@ -136,7 +136,7 @@ impl From<alibaba::Error> for Fault {
         };
         let advice = match &error.ram_action {
             Some(action) if class == FaultClass::Denied && reason == Reason::AccessDenied => {
-                format!("Allow the RAM action {action} for the operator's identity.")
+                format!("{ALLOW}{action} for the operator's identity.")
             }
             _ => advice.to_owned(),
         };
@@ -149,6 +149,14 @@ impl From<alibaba::Error> for Fault {
             retry_after: error.retry_after,
         }
     }
+}
+
+/// How the advice after a denial begins; the RAM action follows.
+const ALLOW: &str = "Allow the RAM action ";
+
+/// The RAM action that a message asks for.
+pub fn denied_action(message: &str) -> Option<&str> {
+    message.split_once(ALLOW)?.1.split([' ', ',', ';']).next().filter(|action| action.contains(':'))
 }
 
 /// The text with a full stop, so that the next step does not run into it.
@@ -272,6 +280,23 @@ mod tests {
             assert_eq!((class, found), (FaultClass::Refused, reason), "{code}");
             assert!(advice.ends_with('.') && reason.mover() == Mover::Outside, "{code}");
         }
+    }
+
+    #[test]
+    fn the_action_of_a_denial_is_found_again_in_its_message() {
+        let fault = Fault::from(alibaba::Error {
+            service: Some(alibaba::Service::Ecs),
+            action: "CreateDisk",
+            code: "Forbidden.RAM".to_owned(),
+            http_status: Some(403),
+            message: "no".into(),
+            request_id: None,
+            class: alibaba::Class::Denied,
+            retry_after: None,
+            ram_action: Some("ecs:CreateDisk".to_owned()),
+        });
+        assert_eq!(denied_action(&fault.message), Some("ecs:CreateDisk"), "{}", fault.message);
+        assert_eq!(denied_action("Disk d-1 exists."), None);
     }
 
     #[test]

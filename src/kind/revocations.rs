@@ -35,6 +35,34 @@ impl Hold {
     }
 }
 
+/// A revocation that was ordered and is not over: what people must know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// What it holds, or will.
+    pub hold: Hold,
+    /// True while the key is held.
+    pub is_held: bool,
+    /// How far it has come.
+    pub phase: String,
+    /// Running instances that may still hold a data key; None: nobody has looked.
+    pub still_readable: Option<u32>,
+    /// Who is hit; None: nobody has looked.
+    pub hit: Option<Hit>,
+}
+
+/// Who is hit by a revocation, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit {
+    /// Instances.
+    pub instances: u32,
+    /// Disks.
+    pub disks: u32,
+    /// Namespaces of this cluster with workloads on these disks.
+    pub namespaces: Vec<String>,
+    /// False if there may be more.
+    pub is_complete: bool,
+}
+
 /// Live revocations by the uid of their object.
 pub struct Revocations {
     holds: Mutex<HashMap<String, Hold>>,

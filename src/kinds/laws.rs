@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
+use super::encrypted_disk::EncryptedDiskStatus;
 use super::encrypted_disk::decide::{DiskEffect, Role};
 use super::{
     CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, EncryptionAudit, KeyRevocation, Visitor,
@@ -17,7 +18,7 @@ use super::{
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
-use crate::kind::{DesiredOf, EffectOf, Kind, KindStatus, ObservedOf};
+use crate::kind::{Dependency, DesiredOf, EffectOf, Kind, KindStatus, ObservedOf, accounts};
 
 mod cloud_account;
 mod encrypted_disk;
@@ -212,12 +213,6 @@ fn deciders_that_break_a_law_are_noticed() {
 
 #[test]
 fn every_kind_of_the_registry_is_under_the_laws() {
-    struct Names(Vec<String>);
-    impl Visitor for Names {
-        fn visit<K: Kind>(&mut self) {
-            self.0.push(K::kind(&()).into_owned());
-        }
-    }
     let name = |kind: std::borrow::Cow<'_, str>| kind.into_owned();
     let under_law = vec![
         name(<EncryptedImage as kube::Resource>::kind(&())),
@@ -228,9 +223,20 @@ fn every_kind_of_the_registry_is_under_the_laws() {
         name(<EncryptionAudit as kube::Resource>::kind(&())),
         name(<CloudAccount as kube::Resource>::kind(&())),
     ];
-    let mut registered = Names(Vec::new());
-    super::visit(&mut registered);
-    assert_eq!(registered.0, under_law);
+    assert_eq!(registered(), under_law);
+}
+
+/// The names of all kinds.
+fn registered() -> Vec<String> {
+    struct Names(Vec<String>);
+    impl Visitor for Names {
+        fn visit<K: Kind>(&mut self) {
+            self.0.push(K::kind(&()).into_owned());
+        }
+    }
+    let mut names = Names(Vec::new());
+    super::visit(&mut names);
+    names.0
 }
 
 #[test]
@@ -247,4 +253,27 @@ fn a_status_of_every_kind_begins_empty() {
         }
     }
     super::visit(&mut Empty);
+}
+
+#[test]
+fn what_an_object_stands_on_is_of_the_registry_and_pinned_once_it_is_known() {
+    let key = |id: &str| Dependency::Key { region: "cn-a".into(), id: id.into() };
+    let disk = serde_json::json!({ "region": "cn-a", "zoneId": "cn-a-b", "key": { "alias": "alias/a" },
+        "attachment": { "instanceRef": { "name": "web" } } });
+    let mut disk: EncryptedDisk = object(disk);
+    let instance = Dependency::object("EncryptedInstance", "web");
+    assert_eq!(disk.depends_on(), [key("alias/a"), instance.clone()]);
+    disk.status =
+        Some(EncryptedDiskStatus { key_id: Some("key-a".into()), ..EncryptedDiskStatus::default() });
+    assert_eq!(disk.depends_on(), [key("key-a"), instance]);
+    let web = serde_json::json!({ "region": "cn-a", "zoneId": "cn-a-b", "instanceType": "t", "key": { "id": "key-a" },
+        "image": { "imageRef": { "name": "web" } }, "network": { "vSwitchId": "vsw-1", "securityGroupIds": ["sg-1"] },
+        "systemDisk": { "sizeGiB": 40, "key": { "alias": "alias/b" } },
+        "dataDisks": [{ "name": "d", "sizeGiB": 20, "key": { "id": "key-a" } }] });
+    let web: EncryptedInstance = object(web);
+    let image = Dependency::object("EncryptedImage", "web");
+    assert_eq!(web.depends_on(), [key("key-a"), key("alias/b"), image]);
+    for kind in ["EncryptedInstance", "EncryptedImage", accounts::KIND] {
+        assert!(registered().iter().any(|name| name == kind), "{kind}");
+    }
 }

@@ -1,7 +1,5 @@
 //! The outcome of an audit as lines for people; colours only at a terminal.
 
-use comfy_table::{Table, presets};
-
 use super::{Findings, word};
 use crate::cli::output;
 use crate::kinds::encryption_audit::outcome::Compliance;
@@ -9,8 +7,15 @@ use crate::kinds::encryption_audit::outcome::Compliance;
 /// Prints counts, findings, what was not read, and the verdict.
 pub fn print(result: &Findings) {
     let status = &result.status;
-    let mut counts =
-        table(["WHAT", "TOTAL", "CUSTOMER KEY", "SERVICE KEY", "UNENCRYPTED", "UNKNOWN", "VIOLATIONS"]);
+    let mut counts = output::table([
+        "WHAT",
+        "TOTAL",
+        "CUSTOMER KEY",
+        "SERVICE KEY",
+        "UNENCRYPTED",
+        "UNKNOWN",
+        "VIOLATIONS",
+    ]);
     for line in &status.by_resource {
         let numbers = [
             line.total,
@@ -24,7 +29,7 @@ pub fn print(result: &Findings) {
     }
     output::say(counts);
     if !result.findings.is_empty() {
-        let mut findings = table(["TYPE", "ID", "REGION", "REASON", "KEY", "WHICH"]);
+        let mut findings = output::table(["TYPE", "ID", "REGION", "REASON", "KEY", "WHICH"]);
         for finding in &result.findings {
             findings.add_row([
                 finding.type_.as_str(),
@@ -43,13 +48,6 @@ pub fn print(result: &Findings) {
         }
     }
     output::say(verdict(result, output::is_terminal()));
-}
-
-fn table<const COLUMNS: usize>(head: [&str; COLUMNS]) -> Table {
-    let mut table = Table::new();
-    let preset = if output::is_terminal() { presets::UTF8_BORDERS_ONLY } else { presets::NOTHING };
-    table.load_style(preset).set_header(head);
-    table
 }
 
 fn verdict(result: &Findings, colours: bool) -> String {

@@ -150,14 +150,16 @@ fn ask_now(object: &mut KeyRevocation) {
 fn tell_neighbours(path: &Path, object: &KeyRevocation) {
     let found = neighbours::look(path, object);
     for other in &found.records {
-        eprintln!(
+        output::note(format_args!(
             "ecskms: the record {} is of the same, and not at its end: what it recorded first counts, and the key returns with the \
              last of them.",
             other.metadata.name.as_deref().unwrap_or_default()
-        );
+        ));
     }
     for unread in &found.unread {
-        eprintln!("ecskms: there may be another record of the same, but it cannot be read: {unread}.");
+        output::note(format_args!(
+            "ecskms: there may be another record of the same, but it cannot be read: {unread}."
+        ));
     }
 }
 

@@ -62,7 +62,7 @@ impl Teller {
             (None, false) => return,
         };
         if std::mem::replace(&mut self.aside, key.clone()) != key {
-            eprintln!("ecskms: {text}");
+            output::note(format_args!("ecskms: {text}"));
         }
     }
 

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::SharedStatus;
 
 pub mod act;
@@ -73,8 +73,9 @@ impl Kind for CloudAccount {
         act::act(self, world, effect).await
     }
 
-    fn uses_secret(&self, name: &str) -> bool {
-        self.spec.credentials.secret_ref.as_ref().is_some_and(|secret| secret.name == name)
+    fn depends_on(&self) -> Vec<Dependency> {
+        let secret = self.spec.credentials.secret_ref.iter();
+        secret.map(|secret| Dependency::Secret { name: secret.name.clone() }).collect()
     }
 
     async fn companion(world: &World, _shared: &()) {

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason};
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
 pub mod act;
@@ -94,9 +94,12 @@ impl Kind for EncryptedDisk {
         request::request(desired, observed, owner, role, attempt)
     }
 
-    fn under_key(&self, region: &str, key_id: &str) -> bool {
+    fn depends_on(&self) -> Vec<Dependency> {
         let pinned = self.status.as_ref().and_then(|status| status.key_id.as_deref());
-        self.spec.region == region && pinned.or(self.spec.key.id.as_deref()) == Some(key_id)
+        let key = Dependency::key(&self.spec.region, pinned, &self.spec.key);
+        let instance = self.spec.attachment.as_ref().and_then(|attachment| attachment.instance_ref.as_ref());
+        let instance = instance.map(|instance| Dependency::object("EncryptedInstance", &instance.name));
+        key.into_iter().chain(instance).collect()
     }
 
     fn report(

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
 pub mod act;
@@ -98,9 +98,9 @@ impl Kind for EncryptedImage {
         request::copy_image(desired, observed, owner, attempt)
     }
 
-    fn under_key(&self, region: &str, key_id: &str) -> bool {
+    fn depends_on(&self) -> Vec<Dependency> {
         let pinned = self.status.as_ref().and_then(|status| status.key_id.as_deref());
-        self.spec.region == region && pinned.or(self.spec.key.id.as_deref()) == Some(key_id)
+        Dependency::key(&self.spec.region, pinned, &self.spec.key).into_iter().collect()
     }
 
     fn report(

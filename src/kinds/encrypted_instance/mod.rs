@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{
     AccountReference, DeletionPolicy, KeyReference, ManagementPolicy, SharedStatus, check,
 };
@@ -98,9 +98,17 @@ impl Kind for EncryptedInstance {
         request::run_instances(desired, observed, owner, attempt)
     }
 
-    fn under_key(&self, region: &str, key_id: &str) -> bool {
-        let pinned = self.status.iter().flat_map(|status| &status.keys).map(|key| key.key_id.as_str());
-        self.spec.region == region && pinned.chain(self.spec.key.id.as_deref()).any(|known| known == key_id)
+    fn depends_on(&self) -> Vec<Dependency> {
+        let spec = &self.spec;
+        let of_disks = spec.data_disks.iter().map(|disk| &disk.key).chain([&spec.system_disk.key]).flatten();
+        let mut all: Vec<Dependency> = Vec::new();
+        for named in std::iter::once(&spec.key).chain(of_disks) {
+            let key = Dependency::key(&spec.region, self.pinned_key(named), named);
+            all.extend(key.filter(|key| !all.contains(key)));
+        }
+        let image = spec.image.image_ref.as_ref();
+        all.extend(image.map(|image| Dependency::object("EncryptedImage", &image.name)));
+        all
     }
 
     fn report(
@@ -115,6 +123,13 @@ impl Kind for EncryptedInstance {
 }
 
 impl EncryptedInstance {
+    /// The id that a key of the object had when it was first looked up.
+    fn pinned_key(&self, named: &KeyReference) -> Option<&str> {
+        let text = named.id.as_deref().or(named.alias.as_deref())?;
+        let pinned = self.status.iter().flat_map(|status| &status.keys).find(|key| key.reference == text);
+        pinned.map(|key| key.key_id.as_str())
+    }
+
     /// An adopted instance is never deleted: adoption must not become a way to delete somebody else's machine.
     fn may_delete(&self) -> bool {
         self.spec.deletion_policy == DeletionPolicy::Delete

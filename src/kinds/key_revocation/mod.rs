@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
 use crate::kind::cluster;
-use crate::kind::revocations::Hold;
+use crate::kind::revocations::{Hit, Hold, Incident};
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
 use crate::resource::{AccountReference, SharedStatus, check};
 
@@ -160,6 +160,26 @@ impl Kind for KeyRevocation {
 
     async fn last_words(&self, world: &World) -> Result<(), Fault> {
         act::publish::journal(self, world).await
+    }
+
+    fn incident(&self) -> Option<Incident> {
+        let status = self.status.clone().unwrap_or_default();
+        let is_over = status.phase == Some(Phase::Restored) || was_never_revoked(self);
+        let phase = status.phase.map_or_else(|| "Ordered".to_owned(), |phase| format!("{phase:?}"));
+        let hit = status.blast_radius.filter(api::BlastRadius::is_listed).map(|blast| Hit {
+            instances: blast.instances_affected.unwrap_or_default(),
+            disks: blast.disks.unwrap_or_default(),
+            namespaces: blast.namespaces,
+            is_complete: blast.complete,
+        });
+        let still_readable = status.still_readable.map(|readable| readable.count);
+        (!is_over).then(|| Incident {
+            hold: hold_of(self),
+            is_held: is_live(self),
+            phase,
+            still_readable,
+            hit,
+        })
     }
 
     fn notice(event: &Event<Self>, world: &World) {

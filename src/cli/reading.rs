@@ -1,0 +1,245 @@
+//! Reads the objects of every kind, whole, and says what could not be read. Changes nothing.
+//!
+//! What a list does not bring is never taken for nothing: a kind that the cluster does not know, and a list that is forbidden, are
+//! told with the next step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use serde_json::Value;
+
+use super::{client, output};
+use crate::diagnosis::{Diagnosis, Id};
+use crate::kind::dependency;
+use crate::kind::{Dependency, Incident, Kind};
+use crate::kinds::{self, Visitor};
+use crate::manifests::NAMESPACE;
+
+pub mod lease;
+mod refusal;
+mod translate;
+pub mod words;
+
+pub use refusal::{Error, Unread};
+pub use translate::{clean, conditions};
+
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+/// Pages of one list, at most.
+const PAGES_MAX: u32 = 1_000;
+/// How long one page may take.
+const PAGE_WAIT: Duration = Duration::from_secs(30);
+/// How often a list is begun that fails for the moment, or whose continuation has expired.
+const TRIES_MAX: u32 = 3;
+/// The pause before it is begun again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Which cluster, and where in it.
+#[derive(Debug, clap::Args)]
+pub struct Where {
+    /// The namespace; without it, that of the kubeconfig's context.
+    #[arg(long, short, env = "ECSKMS_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The context of the kubeconfig; without it, the current one.
+    #[arg(long, env = "ECSKMS_CONTEXT", value_name = "CONTEXT")]
+    pub context: Option<String>,
+    /// The operator's own namespace, where its Lease is.
+    #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = NAMESPACE, value_name = "NAMESPACE")]
+    pub lease_namespace: String,
+}
+
+/// For whom the outcome is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// Lines for people.
+    Table,
+    /// One JSON object.
+    Json,
+}
+
+impl Where {
+    /// What a command that is told must add, to reach the same cluster.
+    pub fn flags(&self) -> String {
+        self.context
+            .as_ref()
+            .map(|context| format!(" --context {}", output::clean(context)))
+            .unwrap_or_default()
+    }
+
+    /// The client, and the namespace that is meant.
+    pub async fn connect(&self) -> Result<(Client, String), ExitCode> {
+        let unusable = |error: &dyn std::fmt::Display| {
+            output::fail(
+                "no cluster",
+                error,
+                "Set KUBECONFIG; with --context, kubectl config get-contexts names the contexts.",
+            )
+        };
+        let config = match &self.context {
+            None => Config::infer().await.map_err(|error| unusable(&error))?,
+            context => {
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
+            }
+        };
+        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = client::connect(config).map_err(|error| unusable(&error))?;
+        Ok((client, namespace))
+    }
+}
+
+/// A kind, as the cluster serves it and as people call it.
+pub struct Served {
+    /// Names and version.
+    pub resource: ApiResource,
+    /// True if its objects live in namespaces.
+    pub is_namespaced: bool,
+    /// Everything that kubectl calls it, in lower case.
+    pub names: Vec<String>,
+    alarms: &'static [&'static str],
+    facts: fn(&Value) -> Facts,
+}
+
+/// What only the kind itself can say of an object; nothing, of one that does not fit the type.
+#[derive(Default)]
+struct Facts {
+    account: Option<Dependency>,
+    dependencies: Vec<Dependency>,
+    incident: Option<Incident>,
+}
+
+/// What is known of an object besides what its cause is found by.
+pub struct Detail {
+    /// Its uid.
+    pub uid: String,
+    /// Since when Ready is as it is.
+    pub since: Option<Timestamp>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// True if it is being deleted.
+    pub is_leaving: bool,
+    /// Its status.
+    pub status: Value,
+    /// The incident that it is.
+    pub incident: Option<Incident>,
+}
+
+/// What was read.
+pub struct Picture {
+    /// The objects, and how to find their causes.
+    pub diagnosis: Diagnosis,
+    /// The same objects in full.
+    pub details: BTreeMap<Id, Detail>,
+    /// What could not be read.
+    pub unread: Vec<Unread>,
+}
+
+impl Picture {
+    /// The object in that place in full.
+    pub fn detail(&self, place: usize) -> Option<&Detail> {
+        self.details.get(&self.diagnosis.objects()[place].id)
+    }
+}
+
+/// Every kind, in the order of the registry.
+pub fn served() -> Vec<Served> {
+    struct Collector(Vec<Served>);
+    impl Visitor for Collector {
+        fn visit<K: Kind>(&mut self) {
+            let crd = K::crd();
+            let names = crd.spec.names;
+            let all = [Some(names.kind), names.singular, Some(names.plural)];
+            let all = all.into_iter().flatten().chain(names.short_names.unwrap_or_default());
+            let mut all: Vec<String> = all.map(|name| name.to_lowercase()).collect();
+            // The singular of most kinds is the kind.
+            all.dedup();
+            self.0.push(Served {
+                resource: ApiResource::erase::<K>(&()),
+                is_namespaced: crd.spec.scope == "Namespaced",
+                names: all,
+                alarms: K::ALARMS,
+                facts: facts::<K>,
+            });
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    kinds::visit(&mut collector);
+    collector.0
+}
+
+fn facts<K: Kind>(value: &Value) -> Facts {
+    let Ok(object) = K::deserialize(value) else { return Facts::default() };
+    Facts {
+        account: dependency::account(&object),
+        dependencies: object.depends_on(),
+        incident: object.incident(),
+    }
+}
+
+impl Served {
+    /// The API of its objects; a namespace is of no account for what belongs to the cluster.
+    pub fn api(&self, client: &Client, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace.filter(|_| self.is_namespaced) {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &self.resource),
+            None => Api::all_with(client.clone(), &self.resource),
+        }
+    }
+}
+
+/// Reads all kinds: the objects of the namespace, or of all, and those of the cluster. Fails if nothing could be read.
+pub async fn read(client: &Client, kinds: &[Served], namespace: Option<&str>) -> Result<Picture, ExitCode> {
+    let lists = join_all(kinds.iter().map(|kind| list(client, kind, namespace))).await;
+    if let Some(error) = refusal::whole(&lists) {
+        return Err(error);
+    }
+    let (mut raw, mut unread, mut complete) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (kind, listed) in kinds.iter().zip(lists) {
+        match listed {
+            Ok(objects) => {
+                complete.insert(kind.resource.kind.clone());
+                raw.extend(objects.into_iter().map(|object| (kind, object)));
+            }
+            Err(error) => unread.push(Unread::of(kind, namespace, &error)),
+        }
+    }
+    let (objects, details) = translate::all(raw);
+    Ok(Picture { diagnosis: Diagnosis::new(objects, complete), details, unread })
+}
+
+/// All objects of one kind, page by page.
+pub async fn list(
+    client: &Client,
+    kind: &Served,
+    namespace: Option<&str>,
+) -> Result<Vec<DynamicObject>, Error> {
+    let api = kind.api(client, namespace);
+    let mut tries = 1;
+    loop {
+        match pages(&api).await {
+            Err(error) if error.passes() && tries < TRIES_MAX => tokio::time::sleep(PAUSE).await,
+            other => return other,
+        }
+        tries += 1;
+    }
+}
+
+async fn pages(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Error> {
+    let mut params = ListParams::default().limit(PAGE);
+    let mut all = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let page = tokio::time::timeout(PAGE_WAIT, api.list(&params)).await;
+        let page = page.map_err(|_| Error::Late)??;
+        all.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
+        }
+    }
+    Err(Error::Endless)
+}

@@ -1,0 +1,67 @@
+//! The last Events of an object.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::cli::output;
+
+/// Events that are told.
+const TOLD_MAX: usize = 8;
+/// Events that are read, at most; an object has few, because they expire after an hour.
+const READ_MAX: u32 = 500;
+/// How long the answer may take.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// One Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// When it came last.
+    pub at: Option<Timestamp>,
+    /// Normal or Warning.
+    pub type_: String,
+    /// Why.
+    pub reason: String,
+    /// What.
+    pub message: String,
+}
+
+impl Told {
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let at = self.at.map(|at| at.to_string());
+        json!({ "time": at, "type": self.type_, "reason": self.reason, "message": self.message })
+    }
+}
+
+/// The last Events of the object with that uid, the oldest first; or why they cannot be read.
+pub async fn read(client: &Client, namespace: Option<&str>, uid: &str) -> Result<Vec<Told>, String> {
+    // Those of objects of the cluster are in namespace default.
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace.unwrap_or("default"));
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(READ_MAX);
+    let events = match tokio::time::timeout(WAIT, api.list(&params)).await {
+        Err(_) => return Err("the Kubernetes API did not answer in time".to_owned()),
+        Ok(Err(kube::Error::Api(status))) => return Err(output::clean(&status.message)),
+        Ok(Err(error)) => return Err(output::clean(&error.to_string())),
+        Ok(Ok(events)) => events,
+    };
+    let mut told: Vec<Told> = events.items.into_iter().map(one).collect();
+    told.sort_by_key(|event| event.at);
+    Ok(told.split_off(told.len().saturating_sub(TOLD_MAX)))
+}
+
+fn one(event: Event) -> Told {
+    let text = |text: Option<String>| output::clean(&text.unwrap_or_default());
+    let repeated = event.series.and_then(|series| series.last_observed_time).map(|time| time.0);
+    let once = event.last_timestamp.map(|time| time.0).or(event.event_time.map(|time| time.0));
+    Told {
+        at: repeated.or(once).or(event.metadata.creation_timestamp.map(|time| time.0)),
+        type_: text(event.type_),
+        reason: text(event.reason),
+        message: text(event.message),
+    }
+}
