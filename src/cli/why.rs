@@ -73,7 +73,7 @@ pub async fn run(args: Args) -> ExitCode {
 async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let kinds = reading::served();
     let (kind, name) = target(&kinds, &args.object).map_err(|problem| {
-        eprintln!("ecskms: {}", output::clean(&problem));
+        output::note(format_args!("ecskms: {}", output::clean(&problem)));
         ExitCode::from(WRONG)
     })?;
     let (client, namespace) = args.place.connect().await?;

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::record::{Lock, Others, Record};
 use super::{Means, account, can_confirm, check, confirm, may_have_acted, neighbours, unusable, wrong};
+use crate::cli::output;
 use crate::kinds::KeyRevocation;
 use crate::kinds::key_revocation::api::{
     DesiredState, KeyRevocationSpec, Method, RestoreTo, RunningInstances, Safety,
