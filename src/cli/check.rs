@@ -78,6 +78,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
     /// For people: a table at a terminal, a line for each check elsewhere.
+    #[value(alias = "text")]
     Table,
     /// One JSON list.
     Json,

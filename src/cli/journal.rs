@@ -44,6 +44,7 @@ pub struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
     /// A table.
+    #[value(alias = "text")]
     Table,
     /// One JSON object in each line.
     Json,

@@ -58,6 +58,7 @@ pub struct Where {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
     /// Lines for people.
+    #[value(alias = "text")]
     Table,
     /// One JSON object.
     Json,

@@ -20,6 +20,7 @@ const NAMES_MAX: usize = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
     /// Lines for people.
+    #[value(alias = "table")]
     Text,
     /// One JSON object in each line.
     Json,
