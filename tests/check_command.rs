@@ -24,6 +24,8 @@ struct Stage {
     kubeconfig: Option<PathBuf>,
     client: reqwest::Client,
     credentials: (String, String),
+    /// More variables, for other ways to sign in.
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Drop for Stage {
@@ -47,7 +49,7 @@ impl Stage {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let credentials = (sim::cloud::ACCESS_KEY_ID.to_owned(), sim::cloud::ACCESS_KEY_SECRET.to_owned());
-        Stage { cloud, kubeconfig: None, client, credentials }
+        Stage { cloud, kubeconfig: None, client, credentials, variables: Vec::new() }
     }
 
     /// With a kubeconfig that names this server.
@@ -86,7 +88,7 @@ impl Stage {
             command.env("ALIBABA_CLOUD_ACCESS_KEY_ID", &self.credentials.0);
             command.env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", &self.credentials.1);
         }
-        command.env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+        command.env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true").envs(self.variables.clone());
         command.envs(self.kubeconfig.iter().map(|file| ("KUBECONFIG", file)));
         command.args(["check", "--cloud-endpoint", &self.cloud]).args(arguments);
         tokio::task::spawn_blocking(move || command.output().expect("the program starts"))
@@ -248,6 +250,31 @@ async fn credentials_that_are_missing_wrong_or_late_are_told_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_of_signing_in_is_named_and_nothing_that_is_secret() {
+    let mut stage = Stage::new().await;
+    stage.credentials = (String::new(), String::new());
+    stage.variables = vec![("ALIBABA_CLOUD_CREDENTIALS_URI", format!("{}/_sim/credentials", stage.cloud))];
+    let lines = Stage::lines(&stage.check(&["--cloud-only", "-o", "json"]).await, 3);
+    is(&lines, "credentials", "ok", "ALIBABA_CLOUD_CREDENTIALS_URI, lent until 20");
+    is(&lines, "identity", "ok", "assumed-role");
+    assert!(!line(&lines, "credentials").to_string().contains("_sim"), "an address may hold a secret");
+
+    stage.variables = vec![
+        ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1234567890123456:role/ecskms-operator".to_owned()),
+        (
+            "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+            "acs:ram::1234567890123456:oidc-provider/ack-rrsa-pretend".to_owned(),
+        ),
+        ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", "/nonexistent/token".to_owned()),
+    ];
+    let lines = Stage::lines(&stage.check(&["--cloud-only", "-o", "json"]).await, 1);
+    is(&lines, "credentials", "failed", "RRSA: acs:ram::1234567890123456:role/ecskms-operator");
+    stage.variables.pop();
+    let lines = Stage::lines(&stage.check(&["--cloud-only", "-o", "json"]).await, 1);
+    is(&lines, "credentials", "failed", "ALIBABA_CLOUD_OIDC_TOKEN_FILE is missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_role_and_kms_say_what_mends_them() {
     let stage = Stage::new().await;
     let keys = ["--key", "alias/ecskms-disabled,alias/ecskms-doomed,alias/ecskms-rsa,key-nothing"];
@@ -291,6 +318,7 @@ async fn what_does_not_answer_is_not_known_and_holds_nothing_up() {
     let lines =
         Stage::lines(&stage.check(&["--region", "cn-hangzhou", "--timeout", "1", "-o", "json"]).await, 1);
     is(&lines, "identity", "unknown", "within 1s");
+    is(&lines, "ecs reads cn-hangzhou", "unknown", "within 1s");
     is(&lines, "kms:DescribeKey", "unknown", "within 1s");
     is(&lines, "kubernetes api", "failed", "within 1s");
     is(&lines, "crds, rbac", "unknown", "not asked");

@@ -110,8 +110,10 @@ impl Part<'_> {
         let describe = keys.iter().map(|key| self.ask("DescribeKey", self.cloud.key(region, key)));
         let (pages, answers) = tokio::join!(join_all(probes), join_all(describe));
         let pages: Vec<(Read, Result<Page, Error>)> = Read::ALL.into_iter().zip(pages).collect();
-        let mut lines: Vec<Line> =
-            pages.iter().map(|(read, page)| of_read(region, *read, page, &pages)).collect();
+        let mut lines: Vec<Line> = match out_of_reach(&pages) {
+            Some(error) => vec![Line::of_error(format!("ecs reads {region}"), error)],
+            None => pages.iter().map(|(read, page)| of_read(region, *read, page, &pages)).collect(),
+        };
         lines.push(of_kms(region, keys, &answers));
         (lines, answers)
     }
@@ -182,6 +184,13 @@ fn ecs_role(role: &Result<EcsRole, Error>) -> Line {
             ),
         ),
     }
+}
+
+/// The failure that all of them share, where there was nobody to ask: one cause needs one line.
+fn out_of_reach(pages: &[(Read, Result<Page, Error>)]) -> Option<&Error> {
+    let error = pages.first()?.1.as_ref().err().filter(|error| error.http_status.is_none())?;
+    let same = |page: &Result<Page, Error>| page.as_ref().is_err_and(|other| other.code == error.code);
+    pages.iter().all(|(_, page)| same(page)).then_some(error)
 }
 
 fn of_read(
@@ -315,6 +324,15 @@ mod tests {
         );
         let some = Page { items: 1, ..Page::default() };
         assert_eq!(of_read("cn-a", Read::Instances, &Ok(some), &pages(Page::default())).result, Verdict::Ok);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_out_of_reach_is_told_once_and_a_refusal_with_its_action() {
+        let failed = |code| Err(Error::local(None, "DescribeDisks", code, "text"));
+        let both = |second| vec![(Read::Disks, failed(local::TIMEOUT)), (Read::Images, second)];
+        assert!(out_of_reach(&both(failed(local::TIMEOUT))).is_some());
+        assert!(out_of_reach(&both(failed(local::CONNECTION))).is_none());
+        assert!(out_of_reach(&both(Ok(Page::default()))).is_none());
     }
 
     fn found(state: KeyState, spec: &str) -> KeyAnswer {
