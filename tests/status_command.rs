@@ -200,7 +200,7 @@ async fn incident(cluster: &Cluster) {
     status["phase"] = json!("Revoked");
     status["priorState"] = json!({ "keyState": "Enabled", "capturedAt": "2026-01-01T00:00:00.000000Z" });
     status["timings"] = json!({});
-    status["stillReadable"] = json!({ "count": 3, "instances": [] });
+    status["stillReadable"] = json!({ "count": 3, "instances": [{ "id": "i-bp1a", "status": "Running" }, { "id": "i-bp1b", "status": "Running" }] });
     status["blastRadius"] = json!({ "digest": "abc", "complete": false, "instancesAffected": 4, "instancesRunning": 3,
         "instancesStopped": 1, "disks": 9, "images": 0, "snapshots": 0, "persistentVolumes": 0,
         "namespaces": ["shop"], "selfLockout": false, "truncated": false });
@@ -266,6 +266,7 @@ async fn objects_with_one_cause_are_one_group_and_what_lives_is_told() {
             "LIVE REVOCATIONS",
             "4 instances, 9 disks, namespaces shop, and what could not be listed",
             "not known: NotVerified",
+            "inc-7: still readable on i-bp1a i-bp1b",
             "1 object: EncryptedDisk in shop: new",
             "There is no Lease ecskms-leader",
             "1. Creating",
@@ -360,6 +361,8 @@ async fn an_object_is_told_in_full_with_the_deepest_cause_first() {
         &[
             "KeyRevocation/inc-7 is Ready: Revoked",
             "OBJECTS THAT IT HOLDS UP",
+            "still readable on i-bp1a i-bp1b",
+            "ecskms status -A",
             "r-1, r-2, r-3",
             "Verified is Unknown",
         ],
@@ -402,6 +405,7 @@ async fn what_is_not_there_is_told_with_what_comes_near() {
     has(&refused(&["why", "a", "b", "c"], 2).await, &["unexpected"]);
     has(&refused(&["why", "edisk/\u{1b}[31m"], 1).await, &["there is none"]);
     has(&refused(&["status", "-n", "shpo"], 1).await, &["namespace shpo: it does not exist"]);
+    has(&refused(&["status", "-n", "a/../b"], 2).await, &["\"a/../b\" is not the name of a namespace"]);
     has(&refused(&["status", "-o", "html"], 2).await, &["html"]);
     has(&refused(&["status", "--context", "other"], 1).await, &["no cluster", "kubectl config get-contexts"]);
 }

@@ -20,6 +20,7 @@ use crate::kind::dependency;
 use crate::kind::{Dependency, Incident, Kind};
 use crate::kinds::{self, Visitor};
 use crate::manifests::NAMESPACE;
+use crate::resource::check;
 
 pub mod lease;
 mod refusal;
@@ -29,6 +30,8 @@ pub mod words;
 pub use refusal::{Error, Unread};
 pub use translate::{clean, conditions};
 
+/// The exit code of arguments that cannot work.
+pub const WRONG: u8 = 2;
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
 /// Pages of one list, at most.
@@ -75,6 +78,12 @@ impl Where {
 
     /// The client, and the namespace that is meant.
     pub async fn connect(&self) -> Result<(Client, String), ExitCode> {
+        // It becomes part of a path, and a wrong path looks like a kind that is not there.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if let Some(name) = self.namespace.as_ref().filter(|name| !name.chars().all(plain)) {
+            eprintln!("ecskms: {} is not the name of a namespace. Check -n.", check::quoted(name));
+            return Err(ExitCode::from(WRONG));
+        }
         let unusable = |error: &dyn std::fmt::Display| {
             output::fail(
                 "no cluster",
@@ -89,7 +98,8 @@ impl Where {
                 Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
             }
         };
-        let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = self.namespace.clone().filter(|name| !name.is_empty());
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = client::connect(config).map_err(|error| unusable(&error))?;
         Ok((client, namespace))
     }

@@ -35,8 +35,6 @@ pub struct Args {
     output: Form,
 }
 
-/// The exit code of arguments that cannot work.
-const WRONG: u8 = 2;
 /// The exit code if somebody must move before the object can go on.
 const NEEDS: u8 = 3;
 
@@ -74,7 +72,7 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let kinds = reading::served();
     let (kind, name) = target(&kinds, &args.object).map_err(|problem| {
         output::note(format_args!("ecskms: {}", output::clean(&problem)));
-        ExitCode::from(WRONG)
+        ExitCode::from(reading::WRONG)
     })?;
     let (client, namespace) = args.place.connect().await?;
     let namespace = kind.is_namespaced.then_some(namespace);
@@ -171,7 +169,8 @@ fn commands(
     }
     let shared = group.as_ref().is_some_and(|group| group.members.len() > 1);
     if shared {
-        commands.push(("everything with the same cause", format!("ecskms status{place}{flags}")));
+        let everywhere = if kind.is_namespaced { &place } else { " -A" };
+        commands.push(("everything with the same cause", format!("ecskms status{everywhere}{flags}")));
     }
     let mover = group.as_ref().map(|group| picture.diagnosis.mover(group));
     if mover == Some(Mover::Object) && deepest == Some(id) {

@@ -46,6 +46,8 @@ pub struct Incident {
     pub phase: String,
     /// Running instances that may still hold a data key; None: nobody has looked.
     pub still_readable: Option<u32>,
+    /// Ids of the first of them.
+    pub readers: Vec<String>,
     /// Who is hit; None: nobody has looked.
     pub hit: Option<Hit>,
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::decision::reason::Mover;
 use crate::diagnosis::{Cause, Diagnosis, Id, Object, Subject, Urgency};
+use crate::kind::Incident;
+use crate::kind::revocations::Hit;
 
 /// An object, for example `Kind/orders in shop`.
 pub fn object(id: &Id) -> String {
@@ -125,6 +127,32 @@ pub fn ago(since: Timestamp, now: Timestamp) -> String {
         7_200..172_800 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// Names that are told in one line.
+const NAMES_MAX: usize = 10;
+
+/// Who is hit by a revocation.
+pub fn hit(hit: &Hit) -> String {
+    let places = match hit.namespaces.is_empty() {
+        true => String::new(),
+        false => format!(", namespaces {}", some(&hit.namespaces)),
+    };
+    let rest = if hit.is_complete { "" } else { ", and what could not be listed" };
+    format!("{} instances, {} disks{places}{rest}", hit.instances, hit.disks)
+}
+
+/// Who may still read what a revocation should take away; None if nobody, or nobody knows.
+pub fn readers(incident: &Incident) -> Option<String> {
+    let is_told = !incident.readers.is_empty();
+    is_told.then(|| format!("still readable on {}", some(&incident.readers)))
+}
+
+/// The first names, and that there are more.
+fn some(names: &[String]) -> String {
+    let more = if names.len() > NAMES_MAX { " …" } else { "" };
+    let first: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+    format!("{}{more}", first.join(" "))
 }
 
 /// Objects by kind and namespace, `limit` names at most, and how many are left out.

@@ -4,13 +4,9 @@ use serde_json::{Value, json};
 
 use super::Findings;
 use crate::cli::output;
-use crate::cli::reading::{Detail, conditions};
+use crate::cli::reading::{Detail, conditions, words};
 use crate::diagnosis::Object;
 use crate::kind::Incident;
-use crate::kind::revocations::Hit;
-
-/// Names of namespaces that are told in one line.
-const NAMES_MAX: usize = 5;
 
 /// The live revocations.
 fn live(found: &Findings) -> impl Iterator<Item = (&Object, &Detail, &Incident)> {
@@ -42,9 +38,10 @@ pub fn print(found: &Findings) {
             incident.hold.account.clone().unwrap_or_default(),
             incident.still_readable.map_or_else(|| "not known".to_owned(), |count| count.to_string()),
             verified(detail),
-            incident.hit.as_ref().map_or_else(|| "not known".to_owned(), hit),
+            incident.hit.as_ref().map_or_else(|| "not known".to_owned(), words::hit),
         ]);
         messages.push(format!("  {}: {}", object.id.name, object.message));
+        messages.extend(words::readers(incident).map(|text| format!("  {}: {text}", object.id.name)));
     }
     if !messages.is_empty() {
         output::say("");
@@ -61,7 +58,7 @@ pub fn json(found: &Findings) -> Vec<Value> {
             "kind": object.id.kind, "name": object.id.name,
             "phase": incident.phase, "holdsKey": incident.is_held,
             "keyId": incident.hold.key_id, "region": incident.hold.region, "account": incident.hold.account,
-            "stillReadable": incident.still_readable,
+            "stillReadable": incident.still_readable, "stillReadableInstances": incident.readers,
             "verified": condition(detail).map(|condition| condition["status"].clone()),
             "verification": detail.status["verification"],
             "blastRadius": detail.status["blastRadius"],
@@ -84,12 +81,4 @@ fn verified(detail: &Detail) -> String {
         Some("False") => format!("no: {reason}"),
         _ => format!("not known: {reason}"),
     }
-}
-
-fn hit(hit: &Hit) -> String {
-    let names = hit.namespaces.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(" ");
-    let more = if hit.namespaces.len() > NAMES_MAX { " …" } else { "" };
-    let places = if names.is_empty() { String::new() } else { format!(", namespaces {names}{more}") };
-    let rest = if hit.is_complete { "" } else { ", and what could not be listed" };
-    format!("{} instances, {} disks{places}{rest}", hit.instances, hit.disks)
 }

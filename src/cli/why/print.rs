@@ -32,6 +32,11 @@ pub fn print(answer: &Answer) {
         format!("{} is {}: {}: {}", text("type"), text("status"), text("reason"), text("message"))
     });
     section("CONDITIONS THAT ARE NOT AS THEY SHOULD BE", lines);
+    let incident = answer.detail.incident.iter().flat_map(|incident| {
+        let hit = incident.hit.as_ref().map(|hit| format!("hit: {}", words::hit(hit)));
+        hit.into_iter().chain(words::readers(incident))
+    });
+    section("INCIDENT", incident);
     let fields = resource(&answer.detail.status);
     section("IN STATUS", fields.into_iter().map(|(field, value)| format!("{field}: {value}")));
     match &answer.events {

@@ -172,12 +172,15 @@ impl Kind for KeyRevocation {
             namespaces: blast.namespaces,
             is_complete: blast.complete,
         });
-        let still_readable = status.still_readable.map(|readable| readable.count);
+        let still_readable = status.still_readable.as_ref().map(|readable| readable.count);
+        let readers = status.still_readable.into_iter().flat_map(|readable| readable.instances);
+        let readers = readers.map(|instance| instance.id).collect();
         (!is_over).then(|| Incident {
             hold: hold_of(self),
             is_held: is_live(self),
             phase,
             still_readable,
+            readers,
             hit,
         })
     }
