@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{DB, action_order, cloud_key, instance, phase, revocation, set_desired, set_key, verified};
+use revocation::{
+    DB, action_order, cloud_key, granted, instance, of_the_role, phase, revocation, set_desired, set_key,
+    verified,
+};
 use stage::{KEY, Mode, Process, Stage, condition};
 
 const MODES: [Mode; 3] = [Mode::Before, Mode::AfterEffect, Mode::AfterAnswer];
@@ -25,13 +28,16 @@ struct Case {
     thorough: bool,
     /// True: what the key goes back to is declared, so that the cut comes before the record.
     declared: bool,
+    /// True: ECS's grant is taken, and not the key.
+    role: bool,
 }
 
-const CASES: [Case; 4] = [
-    Case { before: "Enabled", thorough: true, declared: false },
-    Case { before: "Enabled", thorough: false, declared: false },
-    Case { before: "Disabled", thorough: true, declared: false },
-    Case { before: "Enabled", thorough: false, declared: true },
+const CASES: [Case; 5] = [
+    Case { before: "Enabled", thorough: true, declared: false, role: false },
+    Case { before: "Enabled", thorough: false, declared: false, role: false },
+    Case { before: "Disabled", thorough: true, declared: false, role: false },
+    Case { before: "Enabled", thorough: false, declared: true, role: false },
+    Case { before: "Enabled", thorough: false, declared: false, role: true },
 ];
 
 /// A machine whose key is gone already refuses to stop.
@@ -39,11 +45,20 @@ fn stops(case: Case) -> bool {
     case.thorough && case.before == "Enabled"
 }
 
+/// True while ECS can use the key.
+async fn usable(stage: &Stage, case: Case) -> bool {
+    match case.role {
+        true => granted(stage).await,
+        false => cloud_key(stage, KEY).await == "Enabled",
+    }
+}
+
 /// Revokes, waits, restores, waits.
 async fn play(stage: &Stage, case: Case) {
     let fields = match case.thorough {
         true => json!({"runningInstances": "ForceStop", "evidenceSnapshots": true}),
         false if case.declared => json!({"restoreTo": "Enabled"}),
+        false if case.role => of_the_role(),
         false => json!({}),
     };
     stage.apply(revocation("one", fields)).await;
@@ -53,7 +68,7 @@ async fn play(stage: &Stage, case: Case) {
             && !object["metadata"]["finalizers"].is_null()
     };
     stage.until("KeyRevocation", "one", LIMIT, revoked).await;
-    assert_ne!(cloud_key(stage, KEY).await, "Enabled", "{case:?}");
+    assert!(!usable(stage, case).await, "{case:?}");
     set_desired(stage, "one", "Restored").await;
     let restored = |object: &Value| condition(object, "Ready") == ("True".to_owned(), "Restored".to_owned());
     stage.until("KeyRevocation", "one", LIMIT, restored).await;
@@ -62,20 +77,21 @@ async fn play(stage: &Stage, case: Case) {
 async fn judge(stage: &Stage, case: Case, context: &str) {
     tokio::time::sleep(LIMIT).await;
     assert_eq!(cloud_key(stage, KEY).await, case.before, "{context}");
+    assert!(granted(stage).await, "{context}");
     assert_eq!(instance(stage, DB).await, "Running", "{context}");
     let object = stage.get("KeyRevocation", "one").await;
     assert_eq!(phase(&object), "Restored", "{context}: {object:#}");
     let prior = &object["status"]["priorState"]["keyState"];
-    assert_eq!(prior, case.before, "{context}");
+    assert_eq!(prior, if case.role { "Attached" } else { case.before }, "{context}");
     verified(&object);
-    let order = action_order(stage, &["DisableKey", "EnableKey", "StopInstances"]).await;
-    let enabled = order.iter().position(|action| action == "EnableKey");
-    let cut = order.iter().rposition(|action| action == "DisableKey");
-    assert!(enabled.is_none() || cut < enabled, "{context}: {order:?}");
-    let stop = order.iter().position(|action| action == "StopInstances");
-    let first_cut = order.iter().position(|action| action == "DisableKey");
-    if case.thorough && first_cut.is_some() {
-        assert!(stop < first_cut, "{context}: {order:?}");
+    let (off, on) =
+        if case.role { ("DetachPolicyFromRole", "AttachPolicyToRole") } else { ("DisableKey", "EnableKey") };
+    let order = action_order(stage, &[off, on, "StopInstances"]).await;
+    let at = |name: &str| order.iter().position(|action| action == name);
+    let last_cut = order.iter().rposition(|action| action == off);
+    assert!(at(on).is_none() || last_cut < at(on), "{context}: {order:?}");
+    if stops(case) {
+        assert!(at("StopInstances").is_some() && at("StopInstances") < at(off), "{context}: {order:?}");
     }
     let snapshots = stage.owned("snapshots").await;
     let expected = if stops(case) { 2 } else { 0 };
@@ -146,6 +162,11 @@ async fn a_crash_anywhere_with_machines_left_ends_as_it_began() {
 #[tokio::test(start_paused = true)]
 async fn a_crash_anywhere_with_the_end_declared_ends_as_it_was_declared() {
     every_point(CASES[3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_anywhere_with_the_grant_of_ecs_taken_ends_as_it_began() {
+    every_point(CASES[4]).await;
 }
 
 #[tokio::test(start_paused = true)]

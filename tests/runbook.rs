@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use ecskms::cli::Cli;
 use ecskms::manifests::{self, admission, people};
 use serde_json::Value;
@@ -113,8 +113,7 @@ fn the_roles_that_are_bound_are_those_that_are_shipped() {
 }
 
 #[test]
-fn the_program_understands_the_commands_that_it_has() {
-    let program = Cli::command();
+fn the_program_understands_every_command() {
     let lines = blocks(&read(ENGLISH))
         .into_iter()
         .flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>());
@@ -122,14 +121,8 @@ fn the_program_understands_the_commands_that_it_has() {
     assert!(own.len() >= 3, "{own:?}");
     for line in own {
         let words: Vec<&str> = line.split_whitespace().collect();
-        match program.find_subcommand(words[1]) {
-            Some(_) => {
-                let read = Cli::try_parse_from(&words).map(|_| ());
-                assert!(read.is_ok(), "`{line}`: {read:?}");
-            }
-            // Break glass comes with the lane that it shares its steps with.
-            None => assert!(["revoke", "restore"].contains(&words[1]), "`{line}` is no command"),
-        }
+        let read = Cli::try_parse_from(&words).map(|_| ());
+        assert!(read.is_ok(), "`{line}`: {read:?}");
     }
 }
 

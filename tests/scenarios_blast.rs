@@ -1,5 +1,6 @@
 //! Who is hit by a revocation inside of the cluster: disk, volume, claim, pod, workload, namespace, node.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::Api;
@@ -8,7 +9,9 @@ use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
-use revocation::{DB, cloud_key, instance, phase, revocation, revoke, set_desired, set_key, verified, with};
+use revocation::{
+    DB, cloud_key, instance, phase, revocation, revoke, set_desired, set_key, starts, verified, with,
+};
 use stage::{KEY, Stage, condition, message};
 
 const LIMIT: Duration = Duration::from_secs(300);
@@ -244,42 +247,34 @@ async fn a_plan_for_the_role_is_planned_and_says_what_it_does_not_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_instance_is_stopped_as_its_owner_in_this_cluster_says() {
-    for (wish, status) in [("ForceStop", "Stopped"), ("Leave", "Running")] {
+async fn each_instance_is_stopped_as_its_owner_in_this_cluster_says_and_stays_so() {
+    for (wish, status) in [("ForceStop", "Stopped"), ("Stop", "Stopped"), ("Leave", "Running")] {
         let stage = Stage::new().await;
         let process = stage.start().await;
-        let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
-        let cluster = namespaces.get("kube-system").await.expect("it is there").metadata.uid.expect("a uid");
-        let owner = owner(&stage, wish).await;
-        let tags = json!({"ecskms:cluster": cluster, "ecskms:uid": owner, "ecskms:namespace": "default", "ecskms:name": "db"});
-        let order = json!({"do": "set", "kind": "instance", "id": DB, "region": "cn-hangzhou", "fields": {"tags": tags}});
-        stage.order("POST", "resources", order).await;
+        stage.apply(with(stage::instance("db"), "onRevocation", json!(wish))).await;
+        let owner = stage.until_ready("EncryptedInstance", "db").await;
+        let owned = owner["status"]["instanceId"].as_str().expect("an id");
         stage.apply(revocation("one", json!({"runningInstances": "PerInstance"}))).await;
         revoke(&stage, "one").await;
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(instance(&stage, DB).await, status, "{wish}");
+        assert_eq!(instance(&stage, owned).await, status, "{wish}");
+        assert_eq!(instance(&stage, DB).await, "Running", "nobody here owns it");
+        let object = stage.get("KeyRevocation", "one").await;
+        let readable = object["status"]["stillReadable"]["instances"].as_array().expect("a list");
+        let readable: BTreeSet<&str> = readable.iter().filter_map(|one| one["id"].as_str()).collect();
+        let expected = BTreeSet::from_iter([DB].into_iter().chain((status == "Running").then_some(owned)));
+        assert_eq!(readable, expected, "{wish}");
+        // Its owner wants it running, and leaves it alone.
+        tokio::time::sleep(Duration::from_secs(900)).await;
+        assert_eq!((instance(&stage, owned).await.as_str(), starts(&stage).await), (status, 0), "{wish}");
+        let stopped = json!({"do": "set", "kind": "instance", "id": DB, "fields": {"status": "Stopped"}});
+        stage.order("POST", "resources", stopped).await;
+        tokio::time::sleep(Duration::from_secs(300)).await;
         let object = stage.get("KeyRevocation", "one").await;
         let contained = if status == "Stopped" { "True" } else { "False" };
         assert_eq!(condition(&object, "Contained").0, contained, "{wish}: {}", phase(&object));
         process.kill().await;
     }
-}
-
-/// An object that owns the database; its kind is made here if the product does not have it.
-async fn owner(stage: &Stage, wish: &str) -> String {
-    let crds: Api<
-        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    > = Api::all(stage.client.clone());
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "encryptedinstances.ecskms.dev"}, "spec": {"group": "ecskms.dev", "scope": "Namespaced",
-        "names": {"plural": "encryptedinstances", "singular": "encryptedinstance", "kind": "EncryptedInstance"},
-        "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": open}}]}});
-    let params = PatchParams::apply("test").force();
-    crds.patch("encryptedinstances.ecskms.dev", &params, &Patch::Apply(crd)).await.expect("it is accepted");
-    let body = json!({"apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance",
-        "metadata": {"name": "db"}, "spec": {"onRevocation": wish}});
-    stage.apply(body).await.metadata.uid.expect("a uid")
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use ecskms::alibaba::transport::IDLE_TIMEOUT;
 use serde_json::{Value, json};
 
 mod revocation;
 mod stage;
 use revocation::{
-    DB, calls, cloud_key, entries, phase, revocation, revoke, set_desired, set_key, verified, with,
+    CUT_LIMIT, DB, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired, set_key,
+    verified, with,
 };
 use stage::{KEY, Stage, condition, message};
 
@@ -211,6 +213,60 @@ async fn a_declared_cut_that_was_throttled_waits_for_no_status_either() {
     process.kill().await;
 }
 
+/// Every second write of a status is refused, from the first or from the second one on: each rule strikes once, and lets as many
+/// pass before as its turn demands.
+async fn every_second_status(stage: &Stage, first: usize, after_effect: bool) {
+    let rule = |skip: usize| {
+        json!({"resource": "keyrevocations.ecskms.dev", "subresource": "status", "status": 500,
+        "afterEffect": after_effect, "skip": skip, "times": 1})
+    };
+    stage.kube_faults((first..first + 60).map(rule).collect()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_takes_every_second_status_loses_no_step_and_repeats_none() {
+    for (first, after_effect) in [(0, false), (1, false), (0, true), (1, true)] {
+        let context = format!("from write {}, effect {after_effect}", first + 1);
+        let stage = Stage::new().await;
+        every_second_status(&stage, first, after_effect).await;
+        let process = stage.start().await;
+        let begun = tokio::time::Instant::now();
+        stage.apply(revocation("one", json!({"runningInstances": "ForceStop"}))).await;
+        while cloud_key(&stage, KEY).await != "Disabled" {
+            assert!(begun.elapsed() < CUT_LIMIT, "{context}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let contained =
+            |object: &Value| phase(object) == "Contained" && condition(object, "Ready").0 == "True";
+        stage.until("KeyRevocation", "one", LOOK_BACK, contained).await;
+        set_desired(&stage, "one", "Restored").await;
+        stage.until_reason("KeyRevocation", "one", "Restored").await;
+        tokio::time::sleep(LOOK_BACK).await;
+        let faults = stage.api_control("/_kube/faults").await;
+        let struck =
+            faults["rules"].as_array().expect("rules").iter().filter(|rule| rule["times"] == 0).count();
+        assert!((4..60).contains(&struck), "{context}: {struck} writes were refused");
+        let object = stage.get("KeyRevocation", "one").await;
+        assert_eq!(
+            (cloud_key(&stage, KEY).await.as_str(), phase(&object)),
+            ("Enabled", "Restored"),
+            "{context}"
+        );
+        assert_eq!(instance(&stage, DB).await, "Running", "{context}");
+        assert_eq!(object["status"]["priorState"]["keyState"], "Enabled", "{context}");
+        verified(&object);
+        for action in ["RecordPriorState", "StopInstances", "DisableKey", "EnableKey", "StartInstances"] {
+            let journal = entries(&object, "journal");
+            let told = journal.iter().filter(|entry| entry["action"] == action).count();
+            assert_eq!(told, 1, "{context}: {action} in {journal:#?}");
+        }
+        for action in ["kms:DisableKey", "kms:EnableKey", "ecs:StopInstances", "ecs:StartInstances"] {
+            assert_eq!(calls(&stage, action).await, 1, "{context}: {action}");
+        }
+        process.kill().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_declared_end_of_the_role_is_recorded_though_the_key_is_not_there() {
     let stage = Stage::new().await;
@@ -295,6 +351,8 @@ async fn a_declared_cut_that_was_held_back_restores_nothing() {
     process.kill().await;
 }
 
+/// That a standby needs no word of the leader, and that its calls stand in no queue behind the leader's. Contention costs nothing
+/// here, because time is virtual and both run on one thread; `tests/latency_revocation.rs` measures it.
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_dies_with_the_order_and_a_backlog_costs_no_second() {
     let stage = Stage::new().await;
@@ -331,6 +389,24 @@ async fn the_watch_of_revocations_ends_often_and_is_resumed_without_a_list() {
     // What is written after it was resumed is noticed all the same.
     stage.apply(revocation("later", json!({}))).await;
     revoke(&stage, "later").await;
+    process.kill().await;
+}
+
+/// An idle connection is closed after fifteen seconds, and a cut that has to open one loses time to it.
+#[tokio::test(start_paused = true)]
+async fn a_standby_uses_its_connection_to_kms_more_often_than_it_would_be_closed() {
+    let stage = Stage::new().await;
+    // A plan says in which region a cut may come.
+    stage.apply(with(revocation("plan", json!({})), "desiredState", json!("Planned"))).await;
+    let process = stage.start_standby().await;
+    let mut used = 0;
+    for period in 0..40 {
+        tokio::time::sleep(IDLE_TIMEOUT).await;
+        let now = calls(&stage, "kms:DescribeRegions").await;
+        assert!(now > used, "nothing in period {period}");
+        used = now;
+    }
+    assert!(used < 70, "{used} calls in ten minutes");
     process.kill().await;
 }
 

@@ -14,7 +14,7 @@ mod revocation;
 mod stage;
 use revocation::{
     CUT_LIMIT, DB, action_order, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired,
-    set_key, verified,
+    set_key, starts, verified,
 };
 use stage::{KEY, Stage, condition, disk};
 
@@ -136,6 +136,8 @@ async fn a_machine_that_does_not_start_for_hours_leaves_the_journal_alone_and_st
     assert_eq!((&prior["keyState"], &prior["inheritedFrom"]), (&json!("Disabled"), &Value::Null));
     set_desired(&stage, "two", "Restored").await;
     stage.until_reason("KeyRevocation", "two", "Restored").await;
+    // While it still looks back for a late call, it would take this for one, and undo it.
+    tokio::time::sleep(Duration::from_secs(90)).await;
     set_key(&stage, "Enabled").await;
     let journal = entries(&object, "journal");
     assert_eq!(journal[0]["action"], "RecordPriorState", "the incident is still there: {journal:#?}");
@@ -176,6 +178,56 @@ async fn the_record_of_the_key_ends_also_where_machines_may_be_neither_listed_no
         assert_eq!(instance(&stage, DB).await, "Running", "{action}");
         process.kill().await;
     }
+}
+
+/// What each of the other kinds would do about its resource, if it fought.
+const EFFORTS: [&str; 4] = ["ecs:RunInstances", "ecs:CreateDisk", "ecs:CopyImage", "ecs:StopInstance"];
+
+#[tokio::test(start_paused = true)]
+async fn everybody_shows_a_revocation_in_time_and_nobody_starts_what_it_stopped() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    // The machine is wanted running, which is the default.
+    let all = [("EncryptedDisk", "data"), ("EncryptedImage", "image"), ("EncryptedInstance", "web")];
+    for object in [disk("data"), stage::image("image"), stage::instance("web")] {
+        stage.apply(object).await;
+    }
+    for (kind, name) in all {
+        stage.until_ready(kind, name).await;
+    }
+    let web = stage.get("EncryptedInstance", "web").await["status"]["instanceId"].clone();
+    let web = web.as_str().expect("an id");
+    let mut before = Vec::new();
+    for action in EFFORTS {
+        before.push(calls(&stage, action).await);
+    }
+    stage.apply(revocation("one", json!({"runningInstances": "ForceStop"}))).await;
+    let shown = |object: &Value| {
+        condition(object, "KeyRevoked").0 == "True" && condition(object, "Ready").1 == "KeyRevoked"
+    };
+    for (kind, name) in all {
+        stage.until(kind, name, Duration::from_secs(5), shown).await;
+    }
+    stage.until("KeyRevocation", "one", HOUR, |object| phase(object) == "Contained").await;
+    // Everybody looks again several times meanwhile.
+    tokio::time::sleep(HOUR).await;
+    assert_eq!((instance(&stage, web).await.as_str(), starts(&stage).await), ("Stopped", 0));
+    for (kind, name) in all {
+        assert!(shown(&stage.get(kind, name).await), "{kind}");
+    }
+    for (action, before) in EFFORTS.into_iter().zip(before) {
+        assert_eq!(calls(&stage, action).await, before, "{action}");
+    }
+    set_desired(&stage, "one", "Restored").await;
+    stage.until_reason("KeyRevocation", "one", "Restored").await;
+    for (kind, name) in all {
+        stage.until_ready(kind, name).await;
+    }
+    assert_eq!(
+        (instance(&stage, web).await.as_str(), instance(&stage, DB).await.as_str()),
+        ("Running", "Running")
+    );
+    process.kill().await;
 }
 
 /// Result and detail of the check of the evidence.

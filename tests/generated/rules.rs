@@ -70,6 +70,40 @@ fn a_field_that_says_it_cannot_change_can_be_neither_changed_nor_removed_nor_add
 }
 
 #[test]
+fn a_part_of_a_field_that_says_it_is_fixed_can_be_neither_changed_nor_removed_nor_added() {
+    let mut checked = Vec::new();
+    for (plural, schema) in schemas() {
+        let groups = schema["properties"]["spec"]["properties"].as_object().expect("a spec has fields");
+        for (group, parts) in groups {
+            let parts = parts["properties"].as_object().into_iter().flatten();
+            for (name, part) in parts.filter(|(_, part)| part["description"].as_str().is_some_and(says_fixed))
+            {
+                let holding = |value: Option<Value>| {
+                    let inner = value.map_or(json!({}), |value| json!({ name: value }));
+                    with(&example(&plural), group, Some(inner))
+                };
+                let [first, second, none] = [Some(sample(part, 0)), Some(sample(part, 1)), None].map(holding);
+                let refused = |after: &Value, before: &Value| {
+                    let all = refusals(&schema, after, Some(before));
+                    all.iter().any(|refusal| refusal.contains(&format!("{group}.{name} is immutable")))
+                };
+                assert!(refused(&second, &first), "{plural}.{group}.{name} can be changed");
+                assert!(refused(&none, &first), "{plural}.{group}.{name} can be removed");
+                assert!(refused(&first, &none), "{plural}.{group}.{name} can be added later");
+                assert!(
+                    !refused(&first, &first),
+                    "{plural}.{group}.{name} is refused though it did not change"
+                );
+                checked.push(name.clone());
+            }
+        }
+    }
+    let expected =
+        ["acknowledgeAccountWide", "allowSelfLockout", "inventoryTimeoutSeconds", "maxAffectedInstances"];
+    assert_eq!(checked, expected, "all of safety but the digest, which may be set later");
+}
+
+#[test]
 fn exactly_one_way_to_sign_in_is_accepted() {
     let (plural, schema) =
         schemas().into_iter().find(|(plural, _)| plural == "cloudaccounts").expect("accounts");
@@ -207,7 +241,6 @@ fn a_revocation_goes_forward_only_and_nobody_approves_their_own() {
     assert!(!accepted(approved(&["alice"]), json!({})), "alice asked for it");
     let safety = |fields: Value| json!({"safety": fields});
     assert!(accepted(safety(json!({"acknowledgedDigest": "ab12"})), safety(json!({}))));
-    assert!(!accepted(safety(json!({"allowSelfLockout": true})), safety(json!({"allowSelfLockout": false}))));
     let wide = |safety: Value| object(json!({"method": "DetachEcsRole", "safety": safety}));
     assert!(!refusals(&schema, &wide(json!({})), None).is_empty(), "it needs its own opt-in");
     assert!(refusals(&schema, &wide(json!({"acknowledgeAccountWide": true})), None).is_empty());
@@ -220,6 +253,10 @@ fn a_revocation_goes_forward_only_and_nobody_approves_their_own() {
 
 fn says_frozen(description: &str) -> bool {
     description.contains("Cannot change")
+}
+
+fn says_fixed(description: &str) -> bool {
+    description.contains("Fixed when the object is created")
 }
 
 /// A whole object that every rule accepts.

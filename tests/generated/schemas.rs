@@ -127,6 +127,51 @@ fn every_definition_names_status_columns_and_where_it_belongs() {
     }
 }
 
+/// A column whose path leads nowhere stays empty, and nobody is told.
+#[test]
+fn every_column_shows_a_field_that_the_schema_has_and_as_what_it_is() {
+    let mut seen = 0;
+    for crd in manifests::crds() {
+        for version in crd.spec.versions {
+            let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).expect("a schema");
+            let schema = serde_json::to_value(schema).expect("it is JSON");
+            for column in version.additional_printer_columns.into_iter().flatten() {
+                seen += 1;
+                let place = format!("{}: {} at {}", crd.spec.names.plural, column.name, column.json_path);
+                // The API server knows these, and no definition says so.
+                let shown = match column.json_path.as_str() {
+                    ".metadata.creationTimestamp" => "date",
+                    path => match named(&schema, path) {
+                        Some(field) if field["format"] == "date-time" => "date",
+                        Some(field) => field["type"].as_str().expect("a type"),
+                        None => panic!("{place} is no field"),
+                    },
+                };
+                assert_eq!(column.type_, shown, "{place}");
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} columns were looked at");
+}
+
+/// The field that the path of a column names. What stands in brackets picks an item of a list by one of its fields.
+fn named<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    let mut node = schema;
+    let mut rest = path;
+    while let Some(after) = rest.strip_prefix('.') {
+        let end = after.find(['.', '[']).unwrap_or(after.len());
+        node = node["properties"].get(&after[..end])?;
+        rest = &after[end..];
+        if let Some(filter) = rest.strip_prefix("[?(@.") {
+            let (field, after) = filter.split_once("==")?;
+            node = node.get("items")?;
+            node["properties"].get(field)?;
+            rest = after.split_once(")]")?.1;
+        }
+    }
+    rest.is_empty().then_some(node)
+}
+
 impl Node<'_> {
     fn word(&self, key: &str) -> Option<&str> {
         self.schema.get(key)?.as_str()

@@ -11,6 +11,8 @@ use crate::stage::{KEY, Stage};
 
 /// The running machine with two disks under the customer key.
 pub const DB: &str = "i-bp1db0000000000000b2";
+/// The role through which ECS uses customer keys.
+const ROLE: &str = "AliyunECSDiskEncryptDefaultRole";
 /// One second.
 pub const SECOND: Duration = Duration::from_secs(1);
 /// How long a cut may take while the cloud answers badly for a while.
@@ -59,6 +61,24 @@ pub async fn set_key(stage: &Stage, state: &str) {
     stage.order("POST", "resources", order).await;
 }
 
+/// What makes a revocation one of ECS's grant.
+pub fn of_the_role() -> Value {
+    json!({"method": "DetachEcsRole", "safety": {"acknowledgeAccountWide": true}})
+}
+
+/// Gives ECS the grant, or takes it, as somebody in the console would.
+pub async fn set_grant(stage: &Stage, granted: bool) {
+    let attached = if granted { json!({"AliyunECSDiskEncryptRolePolicy": 0}) } else { json!({}) };
+    let order = json!({"do": "set", "kind": "role", "id": ROLE, "fields": {"attached": attached}});
+    stage.order("POST", "resources", order).await;
+}
+
+/// True while ECS has the grant.
+pub async fn granted(stage: &Stage) -> bool {
+    let attached = stage.control("state").await["roles"][ROLE]["attached"].clone();
+    !attached.as_object().expect("the role is there").is_empty()
+}
+
 /// The state of a key in the cloud.
 pub async fn cloud_key(stage: &Stage, id: &str) -> String {
     stage.control("state").await["keys"][id]["state"].as_str().expect("the key is there").to_owned()
@@ -98,6 +118,16 @@ pub async fn calls(stage: &Stage, action: &str) -> u64 {
         .as_object()
         .map(|codes| codes.values().filter_map(Value::as_u64).sum())
         .unwrap_or_default()
+}
+
+/// How often a machine was asked to start; a rehearsal asks for nothing.
+pub async fn starts(stage: &Stage) -> usize {
+    let log = stage.control("log").await;
+    let starts = |entry: &&Value| {
+        matches!(entry["action"].as_str(), Some("StartInstance" | "StartInstances"))
+            && entry["parameters"]["DryRun"] != "true"
+    };
+    log.as_array().expect("a log").iter().filter(starts).count()
 }
 
 /// The calls of these actions, in the order of their arrival.
