@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::alibaba::gateway::Cloud;
 use crate::decision::reason::Mover;
-use crate::decision::report::Report;
+use crate::decision::report::{Fact, Report};
 use crate::decision::{Decision, Machine, Reason};
 use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
 
@@ -135,6 +135,18 @@ pub trait Kind:
     fn look_again(&self, _shared: &Self::Shared, _now: jiff::Timestamp) -> Option<std::time::Duration> {
         None
     }
+    /// What the kind's own conditions must say in place of what they say, once a look failed; `lasting` if that does not pass by
+    /// itself. Empty where they stand, or say it already.
+    fn in_doubt(&self, _now: jiff::Timestamp, _lasting: bool) -> Vec<Fact> {
+        Vec::new()
+    }
+    /// False while what was last asked for with the reconcile-requested-at annotation is still being done, so that its value is not
+    /// echoed beside an older answer.
+    fn answered(&self, _status: &Self::Status) -> bool {
+        true
+    }
+    /// Told that the object is not there any more.
+    fn gone(&self, _shared: &Self::Shared) {}
     /// True if the object's resource is under this key, so that it must be looked at when the key is revoked.
     fn under_key(&self, _region: &str, _key_id: &str) -> bool {
         false
