@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::alibaba::gateway::Cloud;
 use crate::decision::reason::Mover;
-use crate::decision::report::Report;
+use crate::decision::report::{Fact, Report};
 use crate::decision::{Decision, Machine, Reason};
 use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
 
@@ -137,6 +137,18 @@ pub trait Kind:
     fn look_again(&self, _shared: &Self::Shared, _now: jiff::Timestamp) -> Option<std::time::Duration> {
         None
     }
+    /// What the kind's own conditions must say in place of what they say, once a look failed; `lasting` if that does not pass by
+    /// itself. Empty where they stand, or say it already.
+    fn in_doubt(&self, _now: jiff::Timestamp, _lasting: bool) -> Vec<Fact> {
+        Vec::new()
+    }
+    /// False while what was last asked for with the reconcile-requested-at annotation is still being done, so that its value is not
+    /// echoed beside an older answer.
+    fn answered(&self, _status: &Self::Status) -> bool {
+        true
+    }
+    /// Told that the object is not there any more.
+    fn gone(&self, _shared: &Self::Shared) {}
     /// What the object stands on besides its account: it is looked at when a key of it is revoked or a Secret of it changes, and
     /// whoever asks why it is not Ready looks there.
     fn depends_on(&self) -> Vec<Dependency> {

@@ -33,11 +33,22 @@ impl Cloud {
     }
 
     async fn audit_as(&self, id: &str, secret: &str, arguments: &[&str]) -> Output {
+        self.audit_with(&[], id, secret, arguments).await
+    }
+
+    async fn audit_with(
+        &self,
+        environment: &[(&str, &str)],
+        id: &str,
+        secret: &str,
+        arguments: &[&str],
+    ) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecskms"));
         command
             .env_clear()
             .env("ALIBABA_CLOUD_ACCESS_KEY_ID", id)
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secret);
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secret)
+            .envs(environment.iter().copied());
         command.args(["audit", "--cloud-endpoint", &self.address]).args(arguments);
         tokio::task::spawn_blocking(move || command.output().expect("the program starts"))
             .await
@@ -63,7 +74,8 @@ async fn an_account_that_is_not_compliant_ends_with_three_in_each_form() {
     assert!(out.contains("not compliant") && out.contains("d-uf6data0000000000001"), "{out}");
     assert!(!out.contains('\u{1b}'), "no colours in a pipe");
     for region in ["cn-hangzhou: ", "cn-shanghai: "] {
-        assert!(err.contains(region) && !out.contains(region), "progress is for standard error: {err}");
+        let told = out.lines().any(|line| line.starts_with(region));
+        assert!(err.contains(region) && !told, "progress is for standard error: {err}");
     }
     let (out, _) = ended(&cloud.audit(&["-o", "json"]).await, 3);
     let value: Value = serde_json::from_str(&out).expect("one JSON object");
@@ -95,7 +107,7 @@ async fn json_has_all_findings_and_not_only_as_many_as_fit_into_status() {
 async fn compliant_incomplete_nothing_and_wrong_each_have_their_code() {
     let cloud = Cloud::start().await;
     let (out, _) = ended(&cloud.audit(&["--region", "cn-beijing", "--ignore-account-default"]).await, 0);
-    assert!(out.contains("compliant (Compliant True)"), "{out}");
+    assert!(out.contains("compliant (Compliant True) in cn-beijing: "), "{out}");
 
     let read = ["acs:ecs:cn-beijing:*:*", "acs:kms:cn-beijing:*:*"];
     let statement =
@@ -121,6 +133,18 @@ async fn compliant_incomplete_nothing_and_wrong_each_have_their_code() {
         let (out, err) = ended(&cloud.audit(arguments).await, 2);
         assert!(err.contains(words) && out.is_empty(), "{err}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_home_of_the_operator_narrows_no_audit_and_the_verdict_says_where_was_looked() {
+    let cloud = Cloud::start().await;
+    let (id, secret) = (sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+    let home = [("ECSKMS_REGION", "cn-beijing")];
+    let (out, _) = ended(&cloud.audit_with(&home, id, secret, &["--ignore-account-default"]).await, 3);
+    assert!(out.contains(" in ap-southeast-1, cn-beijing, cn-hangzhou, cn-shanghai: "), "{out}");
+    let narrowed = [("ECSKMS_AUDIT_REGION", "cn-beijing")];
+    let (out, _) = ended(&cloud.audit_with(&narrowed, id, secret, &["--ignore-account-default"]).await, 0);
+    assert!(out.contains(" in cn-beijing: "), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

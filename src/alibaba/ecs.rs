@@ -5,11 +5,12 @@
 //! Nothing is decided here, and NotFound of a deletion is an error of class NotFound for the caller to judge.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 
 use super::endpoint::check_region;
-use super::error::{Error, local};
+use super::error::{Class, Error, local};
 use super::facts::{Disk, Image, Snapshot};
 use super::gateway::Cloud;
 use super::kms::SERVICE_KEY;
@@ -30,6 +31,18 @@ const SNAPSHOTS_PER_PAGE: &str = "100";
 pub const PAGES_MAX: u32 = 50;
 /// Snapshots that may be asked for at once; an image has 17 at most.
 pub const SNAPSHOT_IDS_MAX: usize = 1000;
+
+/// How long to wait for the next page if a refusal does not say.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// How far a list is followed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Pages, at most; more are an error.
+    pub(super) pages: u32,
+    /// How often in all a page after the first is waited for when it is throttled.
+    pub(super) pauses: u32,
+}
 
 /// What a creation answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,27 +296,38 @@ impl Cloud {
     ) -> Result<Vec<T>, Error> {
         let mut items = Vec::new();
         let take = |item: Fields| read(item).map(|item| items.push(item));
-        self.walk_each(region, action, filter, (outer, inner), PAGES_MAX, take).await?;
+        let bounds = Bounds { pages: PAGES_MAX, pauses: 0 };
+        self.walk_each(region, action, filter, (outer, inner), bounds, take).await?;
         Ok(items)
     }
 
-    /// The same, item by item, in up to `pages_max` pages.
+    /// The same, item by item, within these bounds.
     pub(super) async fn walk_each(
         &self,
         region: &str,
         action: &'static str,
         filter: Parameters,
         (outer, inner): (&str, &str),
-        pages_max: u32,
+        bounds: Bounds,
         mut take: impl FnMut(Fields) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut seen = BTreeSet::new();
         let mut token: Option<String> = None;
-        for _ in 0..pages_max {
+        let mut pauses = bounds.pauses;
+        for _ in 0..bounds.pages {
             let mut query = filter.clone();
             query.insert("RegionId".to_owned(), region.to_owned());
-            query.extend(token.take().map(|token| ("NextToken".to_owned(), token)));
-            let reply = self.call(Service::Ecs, region, action, query).await?;
+            query.extend(token.iter().map(|token| ("NextToken".to_owned(), token.clone())));
+            let reply = loop {
+                match self.call(Service::Ecs, region, action, query.clone()).await {
+                    // The first page has nothing to lose: whoever asks decides when it is asked for again.
+                    Err(error) if error.class == Class::Throttled && token.is_some() && pauses > 0 => {
+                        pauses -= 1;
+                        tokio::time::sleep(error.retry_after.unwrap_or(PAUSE)).await;
+                    }
+                    other => break other?,
+                }
+            };
             let fields = Fields::new(&reply.value, Service::Ecs, action);
             for item in fields.list(outer, inner)? {
                 take(item)?;
@@ -314,7 +338,7 @@ impl Cloud {
             }
             token = Some(next);
         }
-        Err(too_many_pages(action, pages_max))
+        Err(too_many_pages(action, bounds.pages))
     }
 
     pub(super) async fn create(

@@ -4,7 +4,7 @@
 //! official SDK models. Only what somebody reads is kept. Nothing is judged here: whether an image is
 //! encrypted enough is the business of its kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::Error;
 use super::reply::{Fields, words};
@@ -126,8 +126,10 @@ pub struct Disk {
     pub encrypted: bool,
     /// The key; whether it is given for disks under the service key is not documented.
     pub kms_key_id: Option<String>,
-    /// The instance that the disk is attached to.
+    /// The instance that the disk is attached to; the first of several.
     pub instance_id: Option<String>,
+    /// All of them: a disk with multi-attach can have more than one.
+    pub instance_ids: BTreeSet<String>,
     /// For example `cloud_essd`.
     pub category: String,
     /// `PL0` to `PL3`, for `cloud_essd` only.
@@ -222,14 +224,17 @@ impl DiskMapping {
 impl Disk {
     pub(crate) fn read(fields: Fields) -> Result<Disk, Error> {
         let attachments = fields.details("Attachments", "Attachment");
-        let attached = attachments.iter().find_map(|attachment| attachment.text("InstanceId"));
+        let attached: Vec<_> =
+            attachments.iter().filter_map(|attachment| attachment.text("InstanceId")).collect();
+        let instance_id = fields.text("InstanceId").or_else(|| attached.first().cloned());
         Ok(Disk {
             id: fields.required("DiskId")?,
             name: fields.text("DiskName").unwrap_or_default(),
             status: DiskStatus::from_word(&fields.text("Status").unwrap_or_default()),
             encrypted: fields.flag("Encrypted").unwrap_or_default(),
             kms_key_id: fields.text("KMSKeyId"),
-            instance_id: fields.text("InstanceId").or(attached),
+            instance_ids: instance_id.iter().cloned().chain(attached).collect(),
+            instance_id,
             category: fields.text("Category").unwrap_or_default(),
             performance_level: fields.text("PerformanceLevel"),
             size_gib: fields.number("Size").unwrap_or_default(),
@@ -304,5 +309,10 @@ mod tests {
             "Attachments": {"Attachment": [{"InstanceId": "i-1"}]}});
         let attached = read(&attached).expect("a disk");
         assert_eq!((attached.status, attached.instance_id.as_deref()), (DiskStatus::InUse, Some("i-1")));
+        let shared = json!({"DiskId": "d-1", "InstanceId": "i-2",
+            "Attachments": {"Attachment": [{"InstanceId": "i-1"}, {"InstanceId": "i-2"}, {}]}});
+        let shared = read(&shared).expect("a disk");
+        assert_eq!(shared.instance_id.as_deref(), Some("i-2"));
+        assert_eq!(shared.instance_ids, ["i-1", "i-2"].map(str::to_owned).into());
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! What this room does not do: it knows nothing of Kubernetes, keeps no state that a restart would miss,
 //! never retries (the reconciler does, because only it can look at the world first), but for one request whose
-//! security token the cloud calls expired before it looks at anything else, and never decides
-//! anything about a resource.
+//! security token the cloud calls expired before it looks at anything else, and for a later page of a survey that is
+//! throttled, and never decides anything about a resource.
 
 pub mod amendments;
 pub mod attachments;

@@ -4,6 +4,7 @@
 //! a list is complete or an error, and after an error what was handed over counts for nothing. An item that moves from one page to
 //! the next while the list is read may come twice.
 
+use super::ecs::Bounds;
 use super::endpoint::check_region;
 use super::error::Error;
 use super::facts::{Disk, Snapshot};
@@ -14,6 +15,8 @@ use super::request::{Parameters, Service, parameters};
 
 /// Pages of one list, at most: 500,000 disks, 100,000 snapshots or instances in a region.
 const PAGES_MAX: u32 = 1_000;
+/// How often a list waits where it is for the end of a throttled minute: begun anew it would run into the same limit again.
+const PAUSES_MAX: u32 = 20;
 /// Disks per page; the limit of DescribeDisks.
 const DISKS_PER_PAGE: &str = "500";
 /// Snapshots, and instances, per page; the limit of DescribeSnapshots and DescribeInstances.
@@ -112,7 +115,8 @@ impl Cloud {
         check_region(Service::Ecs, action, region)?;
         let filter: Parameters = parameters([("MaxResults", per_page)]);
         let each = |fields: Fields| read(fields).map(&mut take);
-        self.walk_each(region, action, filter, (outer, inner), PAGES_MAX, each).await
+        let bounds = Bounds { pages: PAGES_MAX, pauses: PAUSES_MAX };
+        self.walk_each(region, action, filter, (outer, inner), bounds, each).await
     }
 }
 

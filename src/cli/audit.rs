@@ -28,7 +28,8 @@ mod table;
 pub struct Args {
     /// A region to look at, for example cn-hangzhou; may be given more than once, or as a list with commas. Without it, every
     /// region of the account.
-    #[arg(long = "region", env = "ECSKMS_REGION", value_delimiter = ',', value_name = "REGION")]
+    // Not ECSKMS_REGION: whoever sets that for `ecskms run` means where the operator is at home, and narrows no audit.
+    #[arg(long = "region", env = "ECSKMS_AUDIT_REGION", value_delimiter = ',', value_name = "REGION")]
     regions: Vec<String>,
     /// CustomerKey (default): only a customer key satisfies, because access to the service key cannot be revoked; or AnyKey.
     #[arg(long, env = "ECSKMS_REQUIRE", value_parser = requirement, value_name = "WHAT")]
@@ -191,7 +192,7 @@ async fn look(cloud: &Cloud, wanted: &Wanted) -> Result<(Outcome, Option<Fault>)
             let (nobody, nothing) = (BTreeMap::new(), |_: &str, _: &str| false);
             let reads = few.iter().map(|name| scan::region(cloud, name, &plan, &nobody, &nothing));
             for (name, (region, fault)) in few.iter().zip(join_all(reads).await) {
-                let fault_passes = fault.as_ref().is_some_and(scan::is_passing);
+                let fault_passes = fault.as_ref().is_some_and(Fault::is_passing);
                 if fault_passes && tries < scan::TRIES_MAX {
                     again.push(name.clone());
                     passing = longer(passing, fault.clone());
@@ -227,7 +228,7 @@ async fn names(cloud: &Cloud, wanted: &Wanted) -> Result<Vec<String>, Fault> {
     let mut tries = 1;
     loop {
         let fault = match cloud.regions(scan::HOME).await.map_err(Fault::from) {
-            Err(fault) if scan::is_passing(&fault) && tries < scan::TRIES_MAX => fault,
+            Err(fault) if fault.is_passing() && tries < scan::TRIES_MAX => fault,
             other => return other,
         };
         if let Pace::After(delay) = pace::pace(Lane::Ordinary, &pace::Outcome::Fault(fault), tries) {

@@ -82,9 +82,13 @@ pub fn conditions(
     list
 }
 
-/// The kind's own facts as they stand, for a pass that could not look.
-pub fn standing_facts(before: &[Condition]) -> impl Iterator<Item = &Condition> {
-    before.iter().filter(|condition| !matches!(condition.type_.as_str(), "Ready" | "Reconciling" | "Stalled"))
+/// The kind's own facts as they stand, for a pass that could not look; without those that are told anew, because they are in doubt.
+pub fn standing_facts(before: &[Condition], doubt: &[Fact]) -> Vec<Condition> {
+    let engines = |name: &str| matches!(name, "Ready" | "Reconciling" | "Stalled");
+    let stands = |condition: &&Condition| {
+        !engines(&condition.type_) && doubt.iter().all(|fact| fact.name != condition.type_)
+    };
+    before.iter().filter(stands).cloned().collect()
 }
 
 fn condition(

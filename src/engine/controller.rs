@@ -64,9 +64,13 @@ pub async fn run<K: Kind>(
     let ctx = Arc::new(Context::<K>::new(world.clone(), metrics));
     let malformed = Malformed::new(world.kube.clone());
     let (noticing, unserved) = (world.clone(), world.clone());
+    let remembering = ctx.clone();
     let events = watch(api, malformed, move || K::unserved(&unserved)).inspect(move |event| {
         if let Ok(event) = event {
             K::notice(event, &noticing);
+        }
+        if let Ok(Event::Delete(object)) = event {
+            object.gone(&remembering.shared);
         }
     });
     let (told, news) = unbounded();

@@ -16,7 +16,7 @@ use super::merge::{difference, to_value};
 use super::news::{is_old_news, is_ready};
 use super::pace::{Outcome, Pace, is_outage, pace};
 use crate::decision::reason::Mover;
-use crate::decision::report::Report;
+use crate::decision::report::{Report, Truth};
 use crate::decision::{Decision, Effect, Machine, Reason, Take, WaitPace};
 use crate::kind::{
     EffectOf, Fault, FaultClass, Invalid, Kind, KindStatus, Lane, Obstacle, Owner, World, requested_at,
@@ -343,6 +343,8 @@ fn full_status<K: Kind>(
 ) -> K::Status {
     let mut status = report.status;
     let generation = object.meta().generation;
+    // Ready speaks of what was there before the request until that is answered.
+    let early = standing.ready == Truth::True && !object.answered(&status);
     let shared = status.shared_mut();
     let explains = |error: &LastError| standing.stalled && error.reason == standing.reason.as_str();
     shared.last_error = shared.last_error.take().filter(explains);
@@ -354,7 +356,10 @@ fn full_status<K: Kind>(
         conditions(&shared.conditions, standing, &message, &report.facts, generation, ctx.world.clock.now());
     shared.conditions = list;
     shared.observed_generation = generation;
-    shared.last_handled_reconcile_at = requested_at(object).map(|value| value.chars().take(256).collect());
+    if !early {
+        shared.last_handled_reconcile_at =
+            requested_at(object).map(|value| value.chars().take(256).collect());
+    }
     status
 }
 
@@ -381,11 +386,13 @@ async fn tell_obstacle<K: Kind>(object: &K, ctx: &Context<K>, obstacle: Obstacle
     // be it the end, is not done. In the emergency lane Ready says that the key is watched over, which it is not.
     let meta = object.meta();
     let asked = meta.deletion_timestamp.is_some() || before.shared().observed_generation != meta.generation;
-    if K::LANE == Lane::Ordinary && standing.reconciling && is_ready(before.shared()) && !asked {
+    let doubt = object.in_doubt(ctx.world.clock.now(), !standing.reconciling);
+    let quiet = K::LANE == Lane::Ordinary && standing.reconciling && !asked && doubt.is_empty();
+    if quiet && is_ready(before.shared()) {
         return Ok(outcome);
     }
-    let kept: Vec<_> = standing_facts(&before.shared().conditions).cloned().collect();
-    let report = Report { status: before, facts: Vec::new(), message: sentence(&obstacle.message) };
+    let kept = standing_facts(&before.shared().conditions, &doubt);
+    let report = Report { status: before, facts: doubt, message: sentence(&obstacle.message) };
     let mut status = full_status(object, ctx, &standing, report);
     status.shared_mut().conditions.extend(kept);
     write_news(object, ctx, status).await?;
@@ -409,7 +416,8 @@ fn sentence(text: &str) -> String {
     if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
 
-/// Writes a fault down, unless it passes by itself on an object that is Ready, or says what status already says.
+/// Writes a fault down, unless it passes by itself on an object that is Ready and leaves nothing there in doubt, or says what status
+/// already says.
 async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outcome {
     tracing::warn!(class = %fault.class, code = %fault.code, request_id = fault.request_id.as_deref(), "{}", fault.message);
     let standing = Standing::of_fault(&fault);
@@ -431,14 +439,16 @@ async fn tell_fault<K: Kind>(object: &K, ctx: &Context<K>, fault: Fault) -> Outc
         // What was asked for is not done, though what stands is well.
         Lane::Ordinary => (asked || object.meta().deletion_timestamp.is_some()) && failures >= NOT_SEEN_QUIET,
     };
-    if is_old_news(shown, &standing, &error, &sentence(&fault.message)) && !(pressing && is_ready(shown)) {
+    let now = ctx.world.clock.now();
+    let doubt = object.in_doubt(now, !standing.reconciling);
+    let old = is_old_news(shown, &standing, &error, &sentence(&fault.message)) && doubt.is_empty();
+    if old && !(pressing && is_ready(shown)) {
         return Outcome::Fault(fault);
     }
-    let now = ctx.world.clock.now();
     let shared = status.shared_mut();
-    let kept: Vec<_> = standing_facts(&shared.conditions).cloned().collect();
+    let kept = standing_facts(&shared.conditions, &doubt);
     shared.conditions =
-        conditions(&shared.conditions, &standing, &sentence(&fault.message), &[], generation, now);
+        conditions(&shared.conditions, &standing, &sentence(&fault.message), &doubt, generation, now);
     shared.conditions.extend(kept);
     shared.observed_generation = generation;
     shared.last_handled_reconcile_at = requested_at(object).map(|value| value.chars().take(256).collect());

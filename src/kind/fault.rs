@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::alibaba;
+use crate::alibaba::error::local;
 use crate::decision::Reason;
 
 /// A look or an act that failed.
@@ -75,6 +76,13 @@ impl Fault {
         Fault::new(FaultClass::Defect, Reason::InternalError, code, message)
     }
 
+    /// True if the same call may succeed in a moment.
+    pub fn is_passing(&self) -> bool {
+        let by_itself =
+            matches!(self.class, FaultClass::Transient | FaultClass::Throttled | FaultClass::Conflict);
+        by_itself && !is_too_much(&self.code)
+    }
+
     fn new(class: FaultClass, reason: Reason, code: &str, message: impl Into<String>) -> Fault {
         Fault {
             class,
@@ -128,6 +136,11 @@ impl From<alibaba::Error> for Fault {
             Class::KeyUnusable => key_trouble(&error.code),
             Class::Arrears => (FaultClass::Denied, Reason::Arrears, "Settle the account's bill."),
             Class::Invalid => (FaultClass::Refused, Reason::RequestRefused, "Correct the object's spec."),
+            Class::Defect if is_too_much(&error.code) => (
+                FaultClass::Transient,
+                Reason::CloudUnavailable,
+                "There is more than the operator can read, and trying again makes it no less.",
+            ),
             Class::Defect => (
                 FaultClass::Transient,
                 Reason::CloudUnavailable,
@@ -157,6 +170,11 @@ const ALLOW: &str = "Allow the RAM action ";
 /// The RAM action that a message asks for.
 pub fn denied_action(message: &str) -> Option<&str> {
     message.split_once(ALLOW)?.1.split([' ', ',', ';']).next().filter(|action| action.contains(':'))
+}
+
+/// A list or a reply beyond what this client reads: the next one is no shorter.
+fn is_too_much(code: &str) -> bool {
+    [local::TOO_MANY_PAGES, local::REPLY_TOO_LARGE].contains(&code)
 }
 
 /// The text with a full stop, so that the next step does not run into it.
@@ -297,6 +315,18 @@ mod tests {
         });
         assert_eq!(denied_action(&fault.message), Some("ecs:CreateDisk"), "{}", fault.message);
         assert_eq!(denied_action("Disk d-1 exists."), None);
+    }
+
+    #[test]
+    fn what_is_too_long_today_is_not_shorter_in_a_moment() {
+        let fault = |code| {
+            Fault::from(alibaba::Error::local(alibaba::Service::Ecs, "DescribeDisks", code, "the list"))
+        };
+        for code in [local::TOO_MANY_PAGES, local::REPLY_TOO_LARGE] {
+            let fault = fault(code);
+            assert!(!fault.is_passing() && !fault.message.contains("is tried again"), "{}", fault.message);
+        }
+        assert!(fault(local::TIMEOUT).is_passing() && fault(local::REPLY_NOT_UNDERSTOOD).is_passing());
     }
 
     #[test]

@@ -88,18 +88,24 @@ impl World {
     /// The fact that a live revocation holds the key, if one does. No call. While the revocations have not been listed, a fault:
     /// what is under a key that may be held must not be deleted.
     pub async fn revoked(&self, region: &str, key_id: &str) -> Result<Option<KeyFact>, Fault> {
-        if !self.revocations.known().await {
-            return Err(Fault {
-                class: FaultClass::Transient,
-                reason: Reason::CloudUnavailable,
-                ..Fault::defect(
-                    "RevocationsUnknown",
-                    "The revocations of keys have not been listed since the operator started, so it is not known whether one holds the \
-                     key. It is tried again; if it stays so, see the operator's log, and its ClusterRole.",
-                )
-            });
-        }
+        self.revocations_known().await?;
         let held = self.revocations.holder(self.account.as_deref(), region, key_id).is_some();
         Ok(held.then(|| KeyFact::Unusable { id: key_id.to_owned(), reason: Reason::KeyRevoked }))
+    }
+
+    /// A fault while the revocations have not been listed: until then nobody can say which keys are held.
+    pub async fn revocations_known(&self) -> Result<(), Fault> {
+        if self.revocations.known().await {
+            return Ok(());
+        }
+        Err(Fault {
+            class: FaultClass::Transient,
+            reason: Reason::CloudUnavailable,
+            ..Fault::defect(
+                "RevocationsUnknown",
+                "The revocations of keys have not been listed since the operator started, so it is not known whether one holds the key. \
+                 It is tried again; if it stays so, see the operator's log, and its ClusterRole.",
+            )
+        })
     }
 }

@@ -67,11 +67,20 @@ fn verdict(result: &Findings, colours: bool) -> String {
         .map(|percent| format!(", {percent}% under customer keys"))
         .unwrap_or_default();
     format!(
-        "{text} (Compliant {}): {} disks and snapshots{coverage}{revocable}, {} findings",
+        "{text} (Compliant {}) in {}: {} disks and snapshots{coverage}{revocable}, {} findings",
         word(result.compliance),
+        places(result),
         summary.total,
         result.findings.len()
     )
+}
+
+/// Where was looked: what is compliant in one region says nothing of the others.
+fn places(result: &Findings) -> String {
+    /// Regions that are named; more are counted.
+    const NAMED_MAX: usize = 5;
+    let names: Vec<&str> = result.status.regions.iter().map(|region| region.name.as_str()).collect();
+    if names.len() > NAMED_MAX { format!("{} regions", names.len()) } else { names.join(", ") }
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub struct Wanted {
 pub struct Observed {
     /// How far the scan is.
     pub scan: Scan,
-    /// True if status tells of a scan that was made as the object asks now.
+    /// True if status tells of a scan that was made as the object asks now, and nothing has gone wrong since.
     pub told: bool,
 }
 

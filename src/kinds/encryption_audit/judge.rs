@@ -35,10 +35,12 @@ impl Policy {
     }
 }
 
-fn verdict(wrong: Option<Reason>, let_off: Option<bool>) -> Verdict {
+/// `open` if what may let it off could not be read.
+fn verdict(wrong: Option<Reason>, let_off: Option<bool>, open: bool) -> Verdict {
     match (wrong, let_off) {
         (None, _) => Verdict::Passes,
         (Some(_), Some(true)) => Verdict::Exempt,
+        (Some(_), _) if open => Verdict::Open,
         (Some(reason), Some(false)) => Verdict::Violates(Reason::ExemptionExpired, reason),
         (Some(reason), None) => Verdict::Violates(reason, reason),
     }
@@ -59,7 +61,7 @@ pub fn region(policy: &Policy, facts: &Facts, now: i64) -> Judgement {
     if policy.account_default {
         let (class, wrong) = policy.look(&default, &facts.keys);
         let wrong = wrong.map(|reason| if class == Class::Plain { Reason::DefaultOff } else { reason });
-        let verdict = verdict(wrong, policy.lets_off(&facts.region, None, now));
+        let verdict = verdict(wrong, policy.lets_off(&facts.region, None, now), false);
         let id = (facts.region.as_str(), facts.region.as_str());
         setting(Sort::AccountDefault, id, &default, class, &verdict, &mut judgement);
     }
@@ -86,13 +88,14 @@ pub fn storage_class(
         }
         _ => policy.look(&storage, keys),
     };
-    let verdict = verdict(wrong, policy.lets_off(name, None, now));
+    let verdict = verdict(wrong, policy.lets_off(name, None, now), false);
     setting(Sort::StorageClass, (name, ""), &storage, class, &verdict, judgement);
 }
 
-/// The keys that a class names.
-pub fn class_key(parameters: &BTreeMap<String, String>) -> Option<&String> {
-    parameters.get("kmsKeyId").filter(|key| !key.is_empty())
+/// The key that must be known to judge a class.
+pub fn class_key(parameters: &mut BTreeMap<String, String>) -> Option<&mut String> {
+    let encrypts = parameters.get("encrypted").is_some_and(|value| value == "true");
+    parameters.get_mut("kmsKeyId").filter(|key| encrypts && !key.is_empty())
 }
 
 fn setting(
@@ -125,12 +128,15 @@ type Groups = BTreeMap<String, Vec<(String, Class, Verdict, Option<String>)>>;
 
 fn disks(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement) -> Groups {
     let mut instances = Groups::new();
+    let tags_unread = facts.instances_unread && policy.may_let_off_instances(now);
     for (id, disk) in &facts.disks {
-        let owner = disk.instance.as_ref();
-        let by_owner = owner.and_then(|owner| policy.lets_off(owner, facts.instances.get(owner), now));
-        let let_off = policy.lets_off(id, Some(&disk.tags), now).max(by_owner);
+        let owners = &disk.instances;
+        // A disk of two instances is let off with them if both are.
+        let by_owner = |owner: &String| policy.lets_off(owner, facts.instances.get(owner), now);
+        let by_owners = owners.iter().map(by_owner).min().flatten();
+        let let_off = policy.lets_off(id, Some(&disk.tags), now).max(by_owners);
         let (class, wrong) = policy.look(disk, &facts.keys);
-        let verdict = verdict(wrong, let_off);
+        let verdict = verdict(wrong, let_off, tags_unread && !owners.is_empty());
         let namespace = facts.namespaces.get(id);
         let of_namespace = namespace.map(|name| judgement.namespaces.entry(name.clone()).or_default());
         if let Some(tally) = of_namespace {
@@ -141,9 +147,9 @@ fn disks(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement) ->
         judgement.tally(Sort::Disk).judge(&verdict);
         // What is attached is told with its instance, unless a team of this cluster has its data on it.
         if let Verdict::Violates(reason, behind) = verdict
-            && (owner.is_none() || namespace.is_some())
+            && (owners.is_empty() || namespace.is_some())
         {
-            let (instance, namespace) = (owner.cloned(), namespace.cloned());
+            let (instance, namespace) = (owners.first().cloned(), namespace.cloned());
             judgement.find(Finding {
                 instance,
                 namespace,
@@ -152,8 +158,8 @@ fn disks(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement) ->
                 ..bare(Sort::Disk, id, facts, disk)
             });
         }
-        if let Some(owner) = owner {
-            let part = (id.clone(), class, verdict, disk.key.clone());
+        for owner in owners {
+            let part = (id.clone(), class, verdict.clone(), disk.key.clone());
             instances.entry(owner.clone()).or_default().push(part);
         }
     }
@@ -168,13 +174,14 @@ fn snapshots(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement
             owners.entry(snapshot).or_default().push(let_off);
         }
     }
+    let open = facts.images_unread && policy.may_let_off_images(now);
     let mut judged = BTreeMap::new();
     for (id, snapshot) in &facts.snapshots {
         // A snapshot of two images is let off with them if both are.
         let by_owners = owners.get(id.as_str()).and_then(|all| all.iter().copied().min().flatten());
         let let_off = policy.lets_off(id, Some(&snapshot.tags), now).max(by_owners);
         let (class, wrong) = policy.look(snapshot, &facts.keys);
-        let verdict = verdict(wrong, let_off);
+        let verdict = verdict(wrong, let_off, open);
         judgement.tally(Sort::Snapshot).count(class);
         judgement.tally(Sort::Snapshot).judge(&verdict);
         // What is behind an image is told with it.
@@ -188,7 +195,7 @@ fn snapshots(policy: &Policy, facts: &Facts, now: i64, judgement: &mut Judgement
     let mut images = Groups::new();
     for (id, image) in &facts.images {
         let let_off = policy.lets_off(id, Some(&image.tags), now);
-        let unknown = || (Class::Unknown, verdict(Some(Reason::KeyUnknown), let_off), None);
+        let unknown = || (Class::Unknown, verdict(Some(Reason::KeyUnknown), let_off, false), None);
         let part = |snapshot: &Option<String>| {
             let name = snapshot.clone().unwrap_or_default();
             let (class, verdict, key) = judged.get(name.as_str()).cloned().unwrap_or_else(unknown);
@@ -212,13 +219,14 @@ fn groups(sort: Sort, groups: &Groups, facts: &Facts, judgement: &mut Judgement)
         judgement.tally(sort).count(class);
         let wrong = parts.iter().filter_map(|(part, _, verdict, key)| match verdict {
             Verdict::Violates(reason, behind) => Some((rank(*reason), part, *reason, *behind, key)),
-            Verdict::Passes | Verdict::Exempt => None,
+            Verdict::Passes | Verdict::Exempt | Verdict::Open => None,
         });
         let mut wrong: Vec<_> = wrong.collect();
         wrong.sort();
         let Some((_, _, reason, behind, key)) = wrong.first() else {
-            let exempt = parts.iter().any(|(_, _, verdict, _)| *verdict == Verdict::Exempt);
-            judgement.tally(sort).judge(if exempt { &Verdict::Exempt } else { &Verdict::Passes });
+            let any = |wanted: &Verdict| parts.iter().any(|(_, _, verdict, _)| verdict == wanted);
+            let rest = [Verdict::Open, Verdict::Exempt].into_iter().find(any).unwrap_or(Verdict::Passes);
+            judgement.tally(sort).judge(&rest);
             continue;
         };
         judgement.tally(sort).judge(&Verdict::Violates(*reason, *behind));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
-use crate::decision::report::Report;
+use crate::decision::report::{Fact, Report};
 use crate::decision::{Decision, Reason};
 use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, SharedStatus, check};
@@ -103,6 +103,19 @@ impl Kind for EncryptionAudit {
 
     fn settled(&self, _desired: &Desired, _observed: &Observed) -> Reason {
         Reason::Scanned
+    }
+
+    fn in_doubt(&self, now: jiff::Timestamp, lasting: bool) -> Vec<Fact> {
+        report::in_doubt(self, now, lasting)
+    }
+
+    /// By the outcome of the scan that was asked for, and not before.
+    fn answered(&self, status: &EncryptionAuditStatus) -> bool {
+        status.scanned_request == observe::order(self).request
+    }
+
+    fn gone(&self, notes: &Notes) {
+        notes.forget(self.metadata.uid.as_deref().unwrap_or_default());
     }
 
     /// There is nothing to let go of.

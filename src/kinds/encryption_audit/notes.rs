@@ -3,7 +3,7 @@
 //!
 //! Bounded: of each region the counts and the worst findings, never its resources.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -68,8 +68,8 @@ pub enum State {
 pub struct Turn {
     /// Its number.
     pub number: u64,
-    /// The regions; empty for all that were asked for.
-    pub regions: Vec<String>,
+    /// The regions; None for all that were asked for.
+    pub regions: Option<BTreeSet<String>>,
 }
 
 impl Notes {
@@ -99,9 +99,11 @@ impl Notes {
         if runs.len() >= Self::OBJECTS_MAX && !runs.contains_key(uid) {
             runs.clear();
         }
-        let before = runs.remove(uid);
-        let number = self.next_turn();
-        let run = match before.filter(|run| gaps_only && run.order == *order) {
+        let before = runs.remove(uid).filter(|run| gaps_only && run.order == *order);
+        let number = self.0.turns.fetch_add(1, Ordering::Relaxed);
+        // A turn that failed as a whole may have left out regions of which nothing is known, not even that they are there.
+        let regions = before.as_ref().filter(|run| run.fault.is_none()).map(|run| run.outcome.unread());
+        let run = match before {
             Some(run) => Run { turn: number, running: true, tries: run.tries + 1, ..run },
             None => Run {
                 order: order.clone(),
@@ -115,8 +117,6 @@ impl Notes {
                 outcome: Outcome::default(),
             },
         };
-        let gaps = run.outcome.regions.iter().filter(|(_, region)| !region.gaps.is_empty());
-        let regions = gaps.map(|(name, _)| name.clone()).collect();
         runs.insert(uid.to_owned(), run);
         Turn { number, regions }
     }
@@ -138,9 +138,15 @@ impl Notes {
         self.of_turn(uid, number, |run| drop(run.outcome.regions.insert(name.to_owned(), region)));
     }
 
-    /// The cluster was read.
-    pub fn put_cluster(&self, uid: &str, number: u64, cluster: Option<ClusterOutcome>) {
-        self.of_turn(uid, number, |run| run.outcome.cluster = cluster);
+    /// The cluster was read, for the judgement of these regions. In the others stays what was not known of their namespaces.
+    pub fn put_cluster(&self, uid: &str, number: u64, cluster: ClusterOutcome, regions: &BTreeSet<String>) {
+        self.of_turn(uid, number, |run| {
+            let kept = run.outcome.regions.keys().any(|name| !regions.contains(name));
+            let before = run.outcome.cluster.take().filter(|_| kept);
+            let earlier = before.and_then(|cluster| cluster.namespaces_error);
+            let namespaces_error = cluster.namespaces_error.or(earlier);
+            run.outcome.cluster = Some(ClusterOutcome { namespaces_error, ..cluster });
+        });
     }
 
     /// The scan has ended. `failed` is why the regions could not be listed; `faults` are those of the regions.
@@ -148,7 +154,7 @@ impl Notes {
         self.of_turn(uid, number, |run| {
             run.running = false;
             run.news = true;
-            run.passing = faults.iter().find(|fault| super::scan::is_passing(fault)).cloned();
+            run.passing = faults.iter().find(|fault| fault.is_passing()).cloned();
             let nothing = run.outcome.read_nothing().then(|| faults.into_iter().next()).flatten();
             run.fault = failed.or(nothing);
             run.outcome.at = now;
@@ -160,15 +166,7 @@ impl Notes {
 
     /// The object is gone, or at rest: a scan that is under way ends with the region that it is at.
     pub fn forget(&self, uid: &str) {
-        if let Some(run) = self.lock().get_mut(uid) {
-            run.turn = self.next_turn();
-            run.running = false;
-            run.order.generation = -1;
-        }
-    }
-
-    fn next_turn(&self) -> u64 {
-        self.0.turns.fetch_add(1, Ordering::Relaxed)
+        self.lock().remove(uid);
     }
 
     /// When the next scan is due, in seconds since 1970.
@@ -270,11 +268,15 @@ mod tests {
         }
     }
 
+    fn regions(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     /// A turn in which cn-a is read and cn-b is as said.
-    fn turn(notes: &Notes, gaps_only: bool, passing: bool) -> Vec<String> {
+    fn turn(notes: &Notes, gaps_only: bool, passing: bool) -> BTreeSet<String> {
         let turn = notes.begin("u-1", &order(1), gaps_only);
         let mut ending = Ending::new(notes, "u-1", turn.number, Clock::System);
-        let names = if turn.regions.is_empty() { vec!["cn-a".into(), "cn-b".into()] } else { turn.regions };
+        let names = turn.regions.unwrap_or_else(|| ["cn-a", "cn-b"].map(str::to_owned).into());
         for name in &names {
             let fails = passing && name == "cn-b";
             ending.take(name, (region(fails), fails.then(throttled)));
@@ -287,13 +289,13 @@ mod tests {
     fn what_is_throttled_is_tried_again_alone_after_what_the_cloud_asked_for_and_not_for_ever() {
         let notes = Notes::default();
         assert!(matches!(notes.state("u-1", &order(1)), State::None));
-        assert_eq!(turn(&notes, false, true), ["cn-a", "cn-b"]);
+        assert_eq!(turn(&notes, false, true), regions(&["cn-a", "cn-b"]));
         for tries in 1..TRIES_MAX {
             let State::Failing(fault, idle) = notes.state("u-1", &order(1)) else { panic!("try {tries}") };
             assert_eq!((fault.retry_after.is_some(), idle), (true, false), "first the pause");
             let State::Failing(fault, idle) = notes.state("u-1", &order(1)) else { panic!("try {tries}") };
             assert_eq!((fault.retry_after.is_some(), idle), (false, true), "then the next try");
-            assert_eq!(turn(&notes, true, true), ["cn-b"], "what was read is kept");
+            assert_eq!(turn(&notes, true, true), regions(&["cn-b"]), "what was read is kept");
         }
         let State::Ended(outcome, _) = notes.state("u-1", &order(1)) else {
             panic!("it ends without the region")
@@ -309,6 +311,42 @@ mod tests {
         turn(&notes, true, false);
         let State::Ended(outcome, _) = notes.state("u-1", &order(1)) else { panic!("it is over") };
         assert_eq!((outcome.regions.len(), outcome.gaps().count()), (2, 0));
+    }
+
+    #[test]
+    fn where_nothing_is_missing_no_region_is_read_again_and_where_a_turn_broke_off_all_are() {
+        let notes = Notes::default();
+        turn(&notes, false, false);
+        assert_eq!(notes.begin("u-1", &order(1), true).regions, Some(BTreeSet::new()), "only the cluster");
+        let notes = Notes::default();
+        let broken = notes.begin("u-1", &order(1), false);
+        Ending::new(&notes, "u-1", broken.number, Clock::System).take("cn-a", (region(true), None));
+        assert_eq!(notes.begin("u-1", &order(1), true).regions, None, "who knows what there is beside cn-a");
+    }
+
+    #[test]
+    fn what_was_judged_without_namespaces_stays_so_while_it_is_not_read_again() {
+        let notes = Notes::default();
+        let cluster = |error: Option<&str>| ClusterOutcome {
+            namespaces_error: error.map(str::to_owned),
+            ..ClusterOutcome::default()
+        };
+        let all = regions(&["cn-a", "cn-b"]);
+        let error = |number, error, read: &BTreeSet<String>| {
+            notes.put_cluster("u-1", number, cluster(error), read);
+            let runs = notes.lock();
+            runs["u-1"].outcome.cluster.as_ref().and_then(|cluster| cluster.namespaces_error.clone())
+        };
+        let first = notes.begin("u-1", &order(1), false);
+        assert_eq!(error(first.number, Some("no"), &all).as_deref(), Some("no"));
+        let mut ending = Ending::new(&notes, "u-1", first.number, Clock::System);
+        ending.take("cn-a", (region(false), None));
+        ending.take("cn-b", (region(true), Some(throttled())));
+        ending.finish(None);
+        let second = notes.begin("u-1", &order(1), true);
+        let some = second.regions.expect("only what is missing");
+        assert_eq!(error(second.number, None, &some).as_deref(), Some("no"), "cn-a knows none");
+        assert_eq!(error(second.number, None, &all), None);
     }
 
     #[test]

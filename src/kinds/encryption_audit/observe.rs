@@ -10,13 +10,15 @@ use futures::future::join_all;
 use super::api::{EncryptionAudit, EncryptionAuditStatus};
 use super::decide::{Desired, Observed, Scan, Wanted};
 use super::notes::{Ending, Notes, Order, State, Turn};
-use super::outcome::ClusterOutcome;
-use super::report::FINDINGS_MAX;
+use super::outcome::{ClusterOutcome, Outcome};
+use super::report::{self, FINDINGS_MAX};
 use super::scan::{self, Plan};
 use crate::kind::{Fault, World, requested_at};
 
 /// How soon regions are tried again that could not be read although they might.
 const AGAIN_SECONDS: i64 = 600;
+/// The shortest time from a scan to the one after it that the end of an exemption brings.
+const SOON_SECONDS: i64 = 60;
 /// How far a clock may have been set back before a scan that is due later than it can be is due now.
 const CLOCK_SLACK_SECONDS: i64 = 60;
 
@@ -50,14 +52,16 @@ pub async fn observe(
         State::Ended(mut outcome, full_at) => {
             let passing = outcome.gaps().any(|(_, gap)| gap.passing);
             let again = if passing { wanted.interval_seconds.min(AGAIN_SECONDS) } else { i64::MAX };
-            outcome.next = (full_at + wanted.interval_seconds).min(outcome.at.saturating_add(again));
+            let full_next = next_of_all(wanted, &outcome, full_at);
+            outcome.next = full_next.min(outcome.at.saturating_add(again));
             notes.set_next(uid, outcome.next);
-            if !answered || status.last_scan_time.as_ref().is_none_or(|time| time.0.as_second() != outcome.at)
-            {
+            let written = status.last_scan_time.as_ref().is_some_and(|time| time.0.as_second() == outcome.at);
+            // An outcome that cannot be written does not keep the account from being looked at again.
+            if !(answered && written) && now < outcome.next {
                 return Ok(Observed { scan: Scan::Done(outcome), told });
             }
-            gaps_only = passing && now < full_at + wanted.interval_seconds;
-            is_due(status, wanted, now)
+            gaps_only = answered && passing && now < full_next;
+            !answered || is_due(status, wanted, now)
         }
         State::None => !answered || is_due(status, wanted, now),
     };
@@ -76,9 +80,17 @@ pub fn order(object: &EncryptionAudit) -> Order {
     Order { generation: object.metadata.generation.unwrap_or_default(), request }
 }
 
-/// True if status tells of a scan of this generation. Whoever asks for a look at what is unchanged takes nothing back of it.
+/// True if status tells of a scan of this generation. Whoever asks for a look at what is unchanged takes nothing back of it; a look
+/// that failed does, until the next scan.
 fn tells(status: &EncryptionAuditStatus, order: &Order) -> bool {
-    status.last_scan_time.is_some() && status.scanned_generation == Some(order.generation)
+    let same = status.last_scan_time.is_some() && status.scanned_generation == Some(order.generation);
+    same && report::is_true(status, "Ready")
+}
+
+/// When all regions are to be read again: after the interval, or as soon as something is let off no longer.
+fn next_of_all(wanted: &Wanted, outcome: &Outcome, full_at: i64) -> i64 {
+    let end = wanted.policy.next_end(outcome.oldest()).unwrap_or(i64::MAX);
+    (full_at + wanted.interval_seconds).min(end.max(outcome.at + SOON_SECONDS))
 }
 
 fn is_due(status: &EncryptionAuditStatus, wanted: &Wanted, now: i64) -> bool {
@@ -121,10 +133,11 @@ impl Work {
     async fn scan(&self, turn: Turn, ending: &mut Ending) -> Result<(), Fault> {
         let World { cloud, kube, settings, .. } = &self.world;
         let home = settings.home_region.as_deref();
-        let regions = match (turn.regions.is_empty(), self.wanted.regions.is_empty()) {
-            (false, _) => turn.regions,
-            (true, false) => self.wanted.regions.clone(),
-            (true, true) => cloud.regions(home.unwrap_or(scan::HOME)).await?,
+        self.world.revocations_known().await?;
+        let regions: BTreeSet<String> = match turn.regions {
+            Some(regions) => regions,
+            None if !self.wanted.regions.is_empty() => self.wanted.regions.iter().cloned().collect(),
+            None => cloud.regions(home.unwrap_or(scan::HOME)).await?.into_iter().collect(),
         };
         let now = self.world.clock.now().as_second();
         let plan = Plan { policy: self.wanted.policy.clone(), keep: FINDINGS_MAX, now };
@@ -139,9 +152,8 @@ impl Work {
             false => ClusterOutcome::default(),
         };
         let cluster = ClusterOutcome { namespaces_error, ..cluster };
-        self.notes.put_cluster(&self.uid, turn.number, Some(cluster));
-        let unique: BTreeSet<String> = regions.into_iter().collect();
-        let names: Vec<&String> = unique.iter().collect();
+        self.notes.put_cluster(&self.uid, turn.number, cluster, &regions);
+        let names: Vec<&String> = regions.iter().collect();
         for few in names.chunks(scan::REGIONS_AT_ONCE) {
             if !self.notes.is_current(&self.uid, turn.number) {
                 return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! What could not be read is kept beside what was: it never makes an audit compliant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::{DefaultFact, Finding, Judgement, Sort, Tally};
 
@@ -39,8 +39,10 @@ pub struct RegionOutcome {
 pub struct ClusterOutcome {
     /// What was found.
     pub judgement: Judgement,
-    /// Why the classes could not be read.
+    /// Why the classes could not be judged.
     pub gap: Option<Gap>,
+    /// The first key of a class that could not be read, and why.
+    pub key_error: Option<String>,
     /// Why it is not known which disk belongs to which namespace.
     pub namespaces_error: Option<String>,
 }
@@ -127,6 +129,17 @@ impl Outcome {
     /// True if something of the sort was not read in the region, empty for the cluster.
     pub fn lacks(&self, region: &str, sort: Sort) -> bool {
         self.gaps().any(|(place, gap)| place == region && gap.sorts.contains(&sort))
+    }
+
+    /// The regions of which something could not be read.
+    pub fn unread(&self) -> BTreeSet<String> {
+        let unread = self.regions.iter().filter(|(_, region)| !region.gaps.is_empty());
+        unread.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The time of the oldest reading in it, in seconds since 1970.
+    pub fn oldest(&self) -> i64 {
+        self.regions.values().map(|region| region.at).min().unwrap_or(self.at)
     }
 
     /// True if no region could be read at all.

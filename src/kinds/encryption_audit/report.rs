@@ -23,6 +23,10 @@ const NAMESPACES_MAX: usize = 100;
 const PARTS_MAX: usize = 20;
 /// Regions in status.
 const REGIONS_MAX: usize = 100;
+/// Characters of a key's id in status.
+const KEY_MAX: usize = 64;
+/// How long after its time a scan may still come that was held up by what passes.
+const GRACE_SECONDS: i64 = 600;
 
 /// Status, conditions and the sentence for Ready.
 pub fn report(
@@ -51,13 +55,52 @@ pub fn report(
             said(&message, before)
         }
         (Desired::Present(_), ..) => {
-            // What an earlier scan found was judged by another spec.
             let message = "The account is being looked at.".to_owned();
+            if before.scanned_generation == object.metadata.generation {
+                return said(&message, before);
+            }
+            // What an earlier scan found was judged by another spec.
             let (truth, reason) = (Truth::Unknown, Reason::Scanning);
             let facts = vec![Fact { name: "Compliant", truth, reason, message: message.clone() }];
             Report { status: before, facts, message }
         }
     }
+}
+
+/// What is said in place of what stands once a look failed: what was found compliant is not known to be so any more after the time
+/// at which it was to be looked at again, or under another spec.
+pub fn in_doubt(object: &EncryptionAudit, now: jiff::Timestamp, lasting: bool) -> Vec<Fact> {
+    let scanned = object.status.as_ref().filter(|_| !object.spec.suspend);
+    let Some((status, next)) = scanned.and_then(|status| Some((status, status.next_scan_time.as_ref()?.0)))
+    else {
+        return Vec::new();
+    };
+    // What heals by itself may heal within a few tries.
+    let grace = if lasting { 0 } else { GRACE_SECONDS };
+    let message = if status.scanned_generation != object.metadata.generation {
+        "The account could not be looked at as spec asks now: Ready says why.".to_owned()
+    } else if now.as_second() >= next.as_second() + grace {
+        format!(
+            "The scan that was due at {next} could not be made: Ready says why. What is told here was found before."
+        )
+    } else {
+        return Vec::new();
+    };
+    let compliant = is_true(status, "Compliant");
+    let said =
+        status.shared.conditions.iter().any(|one| one.type_ == "PartialScan" && one.message == message);
+    if said && !compliant && !is_true(status, "Ready") {
+        return Vec::new();
+    }
+    let reason = Reason::InventoryIncomplete;
+    let partial = Fact { name: "PartialScan", truth: Truth::True, reason, message: message.clone() };
+    let unknown = Fact { name: "Compliant", truth: Truth::Unknown, reason, message };
+    [partial].into_iter().chain(compliant.then_some(unknown)).collect()
+}
+
+/// True if the condition is.
+pub fn is_true(status: &EncryptionAuditStatus, name: &str) -> bool {
+    status.shared.conditions.iter().any(|condition| condition.type_ == name && condition.status == "True")
 }
 
 /// What the last scan said, for a look that brings nothing new.
@@ -115,7 +158,9 @@ fn scanned(
         by_resource: by_resource(outcome),
         by_namespace,
         namespaces_error: cluster.and_then(|cluster| cluster.namespaces_error.clone()),
-        storage_classes_error: cluster.and_then(|cluster| Some(cluster.gap.as_ref()?.text.clone())),
+        storage_classes_error: cluster.and_then(|cluster| {
+            cluster.gap.as_ref().map(|gap| gap.text.clone()).or_else(|| cluster.key_error.clone())
+        }),
         regions: outcome
             .regions
             .iter()
@@ -173,11 +218,16 @@ pub fn listed(finding: &Finding, now: jiff::Timestamp) -> AuditFinding {
         instance_id: finding.instance.clone(),
         namespace: finding.namespace.clone(),
         reason: finding.reason.as_str().to_owned(),
-        key_id: finding.key.clone(),
+        key_id: finding.key.as_deref().map(key_id),
         parts: finding.parts.iter().take(PARTS_MAX).cloned().collect(),
         message: sentence(finding).chars().take(512).collect(),
         first_seen: Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now)),
     }
+}
+
+/// The id in an id or an ARN; of an alias that led to no key, as much as status takes.
+fn key_id(key: &str) -> String {
+    key.rsplit_once(":key/").map_or(key, |(_, id)| id).chars().take(KEY_MAX).collect()
 }
 
 /// What is wrong, and what to do.
@@ -231,7 +281,10 @@ pub fn sentence(finding: &Finding) -> String {
         (Reason::KeyPendingImport, _) => format!("{what} under {key}, which has no key material: import it."),
         (Reason::KeyNotFound, _) => format!("{what} under {key}, which does not exist in its region: the data cannot be read."),
         _ if finding.key.is_none() => format!("{what} not shown with a key: look at it in the ECS console."),
-        _ => format!("{what} under {key}, which could not be read: allow kms:DescribeKey for it."),
+        (_, Sort::StorageClass) => {
+            format!("Its disks are under {key}, whose state is not known: status.storageClassesError says why where it could not be read.")
+        }
+        _ => format!("{what} under {key}, whose state is not known: keyError of the region says why where it could not be read."),
     };
     format!("{expired}{rest}")
 }
@@ -290,7 +343,7 @@ fn region(name: &str, outcome: &Outcome, before: &EncryptionAuditStatus) -> Audi
         None => ("Unknown", None),
         Some(DefaultFact::Unavailable) => ("Unavailable", None),
         Some(DefaultFact::Off) => ("Off", None),
-        Some(DefaultFact::On(key)) => ("On", key.clone()),
+        Some(DefaultFact::On(key)) => ("On", key.as_deref().map(key_id)),
     };
     AuditedRegion {
         name: name.to_owned(),

@@ -11,8 +11,8 @@ use super::judge::{self, DefaultFact, Facts, ImageFact, Judgement, KeyClass, Pol
 use super::outcome::{ClusterOutcome, Gap, RegionOutcome};
 use crate::alibaba::{Cloud, DefaultEncryption, Disk, Image, ImageStatus, KeyState, Snapshot};
 use crate::decision::Reason;
+use crate::kind::Fault;
 use crate::kind::cluster::{self, Trouble};
-use crate::kind::{Fault, FaultClass};
 
 /// The region whose endpoint lists the regions, where nobody named one.
 pub const HOME: &str = "cn-hangzhou";
@@ -48,8 +48,24 @@ pub async fn region(
     namespaces: &BTreeMap<String, String>,
     held: &Held<'_>,
 ) -> Read {
-    let mut facts = Facts { region: name.to_owned(), ..Facts::default() };
     let mut gaps = Gaps::default();
+    let (mut facts, read) = facts(cloud, name, plan, namespaces, &mut gaps).await;
+    let key_error = keys(cloud, name, &mut facts, held, &mut gaps).await;
+    let judgement = judge::region(&plan.policy, &facts, plan.now).keep(plan.keep);
+    let default = facts.default;
+    let outcome = RegionOutcome { at: plan.now, judgement, gaps: gaps.list, read, key_error, default };
+    (outcome, gaps.first)
+}
+
+/// Reads a region but for its keys, and says whether anything could be read.
+async fn facts(
+    cloud: &Cloud,
+    name: &str,
+    plan: &Plan,
+    namespaces: &BTreeMap<String, String>,
+    gaps: &mut Gaps,
+) -> (Facts, bool) {
+    let mut facts = Facts { region: name.to_owned(), ..Facts::default() };
     let policy = &plan.policy;
     let default = async {
         if !policy.account_default {
@@ -68,12 +84,16 @@ pub async fn region(
         Ok::<_, crate::alibaba::Error>(tags)
     };
     let (mut disks, mut snapshots) = (BTreeMap::new(), BTreeMap::new());
-    let (disks_read, snapshots_read, images, default, instances) = tokio::join!(
+    let images_first = async {
+        // One that is made meanwhile has a snapshot that only a later list shows.
+        let images = cloud.own_images(name).await;
+        let note =
+            |snapshot: Snapshot| drop(snapshots.insert(snapshot.id.clone(), of_snapshot(snapshot, policy)));
+        (images, cloud.each_snapshot(name, note).await)
+    };
+    let (disks_read, (images, snapshots_read), default, instances) = tokio::join!(
         cloud.each_disk(name, |disk| drop(disks.insert(disk.id.clone(), of_disk(disk, policy)))),
-        cloud.each_snapshot(name, |snapshot| {
-            snapshots.insert(snapshot.id.clone(), of_snapshot(snapshot, policy));
-        }),
-        cloud.own_images(name),
+        images_first,
         default,
         instances,
     );
@@ -83,7 +103,13 @@ pub async fn region(
         facts.namespaces = of_here.map(|(disk, namespace)| (disk.clone(), namespace.clone())).collect();
         facts.disks = disks;
     }
-    let images = gaps.note("images", &[Sort::Image], images);
+    // What an image or an instance that is not shown may let off is not judged either.
+    let of_images: &[Sort] = match policy.may_let_off_images(plan.now) {
+        true => &[Sort::Image, Sort::Snapshot],
+        false => &[Sort::Image],
+    };
+    let images = gaps.note("images", of_images, images);
+    facts.images_unread = images.is_none();
     if gaps.note("snapshots", &[Sort::Snapshot, Sort::Image], snapshots_read).is_some() {
         facts.snapshots = snapshots;
         let images = images.into_iter().flatten();
@@ -91,14 +117,12 @@ pub async fn region(
     }
     let default = gaps.note("default encryption", &[Sort::AccountDefault], default).flatten();
     facts.default = default.map(of_default);
-    facts.instances = gaps.note("tags of instances", &[], instances).unwrap_or_default();
-    let parts = 3 + usize::from(policy.account_default) + usize::from(policy.asks_for_tags());
-    let read = gaps.list.len() < parts;
-    let key_error = keys(cloud, name, &mut facts, held, &mut gaps).await;
-    let judgement = judge::region(policy, &facts, plan.now).keep(plan.keep);
-    let default = facts.default;
-    let outcome = RegionOutcome { at: plan.now, judgement, gaps: gaps.list, read, key_error, default };
-    (outcome, gaps.first)
+    // The list of instances does not count: it is empty, and no error, for whoever may see none.
+    let read = gaps.list.len() < 3 + usize::from(policy.account_default);
+    let instances = gaps.note("tags of instances", &[Sort::Disk, Sort::Instance], instances);
+    facts.instances_unread = instances.is_none();
+    facts.instances = instances.unwrap_or_default();
+    (facts, read)
 }
 
 /// What of a region was not read.
@@ -114,22 +138,17 @@ impl Gaps {
             Ok(found) => Some(found),
             Err(error) => {
                 let fault = Fault::from(error);
-                let passing = is_passing(&fault);
+                let passing = fault.is_passing();
                 let text = format!("{what}: {}", fault.message).chars().take(TEXT_MAX).collect();
                 self.list.push(Gap { text, sorts: sorts.to_vec(), passing });
                 // What heals by itself is the better reason to come back soon.
-                if self.first.as_ref().is_none_or(|first| passing && !is_passing(first)) {
+                if self.first.as_ref().is_none_or(|first| passing && !first.is_passing()) {
                     self.first = Some(fault);
                 }
                 None
             }
         }
     }
-}
-
-/// True if the same call may succeed in a moment.
-pub fn is_passing(fault: &Fault) -> bool {
-    matches!(fault.class, FaultClass::Transient | FaultClass::Throttled | FaultClass::Conflict)
 }
 
 /// Reads each key that anything is under, once. Says why the first one could not be read.
@@ -146,36 +165,43 @@ async fn keys(
         _ => None,
     };
     let named: BTreeSet<String> = storages.filter_map(|storage| storage.key.clone()).chain(default).collect();
-    let (keys, unread) = classes(cloud, region, named, held).await;
-    facts.keys = keys;
+    let Keys { classes, unread, .. } = classes(cloud, region, named, held).await;
+    facts.keys = classes;
     let (key, error) = unread?;
     let fault = Fault::from(error.clone());
     let text = format!("{key}: {}", fault.message).chars().take(TEXT_MAX).collect();
-    if is_passing(&fault) {
+    if fault.is_passing() {
         // The region is read again; what is under the keys is not known until then.
         gaps.note("keys", &[], Err::<(), _>(error));
     }
     Some(text)
 }
 
-type Unread = Option<(String, crate::alibaba::Error)>;
+/// What is known of keys.
+#[derive(Default)]
+struct Keys {
+    /// By id, and by the text that names them.
+    classes: BTreeMap<String, KeyClass>,
+    /// Their ids by the text that names them.
+    ids: BTreeMap<String, String>,
+    /// The first one that could not be read.
+    unread: Option<(String, crate::alibaba::Error)>,
+}
 
-/// What is known of the keys, and the first one that could not be read.
-async fn classes(
-    cloud: &Cloud,
-    region: &str,
-    named: BTreeSet<String>,
-    held: &Held<'_>,
-) -> (BTreeMap<String, KeyClass>, Unread) {
-    let mut keys = BTreeMap::new();
-    let mut unread = None;
+/// Reads the keys that are named by id, ARN or alias.
+async fn classes(cloud: &Cloud, region: &str, named: BTreeSet<String>, held: &Held<'_>) -> Keys {
+    let mut keys = Keys::default();
     for name in named {
         match cloud.key(region, &name).await {
-            Ok(Some(key)) => drop(keys.insert(name.clone(), class(&key, held(region, &name)))),
-            Ok(None) => drop(keys.insert(name, KeyClass::Missing)),
+            Ok(Some(key)) => {
+                let class = class(&key, held(region, &key.id));
+                keys.classes.extend([(key.id.clone(), class), (name.clone(), class)]);
+                keys.ids.insert(name, key.id);
+            }
+            Ok(None) => drop(keys.classes.insert(name, KeyClass::Missing)),
             Err(error) => {
-                let passing = is_passing(&Fault::from(error.clone()));
-                unread.get_or_insert((name, error));
+                let passing = Fault::from(error.clone()).is_passing();
+                keys.unread.get_or_insert((name, error));
                 // What fails now fails for the next key too; the region is read again anyway.
                 if passing {
                     break;
@@ -183,7 +209,7 @@ async fn classes(
             }
         }
     }
-    (keys, unread)
+    keys
 }
 
 fn class(key: &crate::alibaba::Key, held: bool) -> KeyClass {
@@ -204,7 +230,8 @@ pub async fn namespaces(kube: &Client) -> Result<BTreeMap<String, String>, Strin
     Ok(volumes.into_iter().filter_map(|volume| Some((volume.disk, volume.claim?.0))).collect())
 }
 
-/// Judges the classes of the cluster. Their keys are those of the region in which its nodes are; `home` where no node says.
+/// Judges the classes of the cluster. Their keys are those of the region in which its nodes are; `home` where no node says. A class
+/// whose key nobody can say where to look for is not judged.
 pub async fn classes_of_cluster(
     cloud: &Cloud,
     kube: &Client,
@@ -212,7 +239,7 @@ pub async fn classes_of_cluster(
     plan: &Plan,
     held: &Held<'_>,
 ) -> ClusterOutcome {
-    let classes_found = match cluster::disk_classes(kube).await {
+    let mut found = match cluster::disk_classes(kube).await {
         Ok(found) => found,
         Err(trouble) => {
             let passing = is_passing_trouble(&trouble);
@@ -222,29 +249,52 @@ pub async fn classes_of_cluster(
         }
     };
     let named: BTreeSet<String> =
-        classes_found.iter().filter_map(|class| judge::class_key(&class.parameters).cloned()).collect();
+        found.iter_mut().filter_map(|class| judge::class_key(&mut class.parameters).cloned()).collect();
     let mut outcome = ClusterOutcome::default();
-    let mut keys = BTreeMap::new();
+    let mut keys = Keys::default();
     if !named.is_empty() {
-        let nodes = cluster::nodes(kube).await.unwrap_or_default();
-        let region = nodes.into_iter().next().map(|node| node.region).or(home.map(str::to_owned));
-        if let Some(region) = region {
-            let (read, unread) = classes(cloud, &region, named, held).await;
-            keys = read;
-            outcome.gap = unread.and_then(|(key, error)| {
-                let fault = Fault::from(error);
-                let text = format!("keys of StorageClasses: {key}: {}", fault.message);
-                let text = text.chars().take(TEXT_MAX).collect();
-                is_passing(&fault).then_some(Gap { text, sorts: Vec::new(), passing: true })
-            });
+        match region_of_cluster(kube, home).await {
+            Ok(region) => keys = classes(cloud, &region, named, held).await,
+            Err(gap) => {
+                found.retain_mut(|class| judge::class_key(&mut class.parameters).is_none());
+                outcome.gap = Some(gap);
+            }
+        }
+    }
+    if let Some((key, error)) = keys.unread {
+        let fault = Fault::from(error);
+        let text = format!("keys of StorageClasses: {key}: {}", fault.message);
+        let text: String = text.chars().take(TEXT_MAX).collect();
+        match fault.is_passing() {
+            true => outcome.gap = Some(Gap { text, sorts: Vec::new(), passing: true }),
+            false => outcome.key_error = Some(text),
         }
     }
     let mut judgement = Judgement::default();
-    for class in classes_found {
-        judge::storage_class(&plan.policy, &class.name, &class.parameters, &keys, plan.now, &mut judgement);
+    for mut class in found {
+        // Named by an alias or an ARN, it is the same key.
+        if let Some(key) = judge::class_key(&mut class.parameters)
+            && let Some(id) = keys.ids.get(key.as_str())
+        {
+            key.clone_from(id);
+        }
+        let known = &keys.classes;
+        judge::storage_class(&plan.policy, &class.name, &class.parameters, known, plan.now, &mut judgement);
     }
     outcome.judgement = judgement.keep(plan.keep);
     outcome
+}
+
+/// The region in which the cluster's nodes are, or why nobody can say.
+async fn region_of_cluster(kube: &Client, home: Option<&str>) -> Result<String, Gap> {
+    let gap = |text, passing| Gap { text, sorts: vec![Sort::StorageClass], passing };
+    let nodes = cluster::nodes(kube)
+        .await
+        .map_err(|trouble| gap(told("Nodes", &trouble), is_passing_trouble(&trouble)))?;
+    let region = nodes.into_iter().next().map(|node| node.region).or(home.map(str::to_owned));
+    let text = "Keys of StorageClasses: no node says in which region the cluster is, so nobody knows where to look for them. Start the \
+                operator with --region (cloud.region of the chart).";
+    region.ok_or_else(|| gap(text.to_owned(), false))
 }
 
 fn is_passing_trouble(trouble: &Trouble) -> bool {
@@ -271,7 +321,7 @@ fn of_disk(disk: Disk, policy: &Policy) -> Storage {
         encrypted: disk.encrypted,
         key: disk.kms_key_id.as_deref().and_then(bare),
         local: is_local(&disk.category),
-        instance: disk.instance_id,
+        instances: disk.instance_ids,
         tags: policy.tags(&disk.tags),
     }
 }

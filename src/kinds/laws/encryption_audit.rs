@@ -53,7 +53,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     let cluster =
         (judgement(""), proptest::option::of(gap()), any::<bool>()).prop_map(|(judgement, gap, unknown)| {
             let namespaces_error = unknown.then(|| "PersistentVolumes: no.".to_owned());
-            ClusterOutcome { judgement, gap, namespaces_error }
+            ClusterOutcome { judgement, gap, namespaces_error, key_error: None }
         });
     (regions, proptest::option::of(cluster), 1..9_999i64).prop_map(|(regions, cluster, at)| Outcome {
         at,

@@ -140,6 +140,7 @@ mod tests {
             encrypted: false,
             kms_key_id: None,
             instance_id: None,
+            instance_ids: Default::default(),
             category: String::new(),
             performance_level: None,
             size_gib: 20,

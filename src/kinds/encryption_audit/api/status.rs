@@ -31,7 +31,7 @@ pub struct EncryptionAuditStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub namespaces_error: Option<String>,
-    /// Why the StorageClasses of the cluster could not be judged; absent while they could.
+    /// Why StorageClasses of the cluster could not be judged, or a key of theirs not be read; absent while all could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub storage_classes_error: Option<String>,
@@ -52,7 +52,7 @@ pub struct EncryptionAuditStatus {
     /// When the account was looked at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scan_time: Option<StatusTime>,
-    /// When it is looked at next, unless the object changes before.
+    /// When it is looked at next, unless the object changes before. If that fails, nothing is Compliant after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_scan_time: Option<StatusTime>,
     /// Generation of the object as which was scanned.
@@ -187,7 +187,7 @@ pub struct AuditFinding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub region: Option<String>,
-    /// The instance that uses the disk.
+    /// The instance that uses the disk; the first of several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub instance_id: Option<String>,

@@ -50,7 +50,7 @@ impl Tally {
 
     pub(super) fn judge(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Passes => {}
+            Verdict::Passes | Verdict::Open => {}
             Verdict::Exempt => self.exempt += 1,
             Verdict::Violates(..) => self.violations += 1,
         }
@@ -92,7 +92,7 @@ pub struct Finding {
     pub id: String,
     /// Its region; empty for a class.
     pub region: String,
-    /// The instance that uses the disk.
+    /// The instance that uses the disk; the first of several.
     pub instance: Option<String>,
     /// The namespace of this cluster that has a volume on the disk.
     pub namespace: Option<String>,
@@ -139,6 +139,8 @@ pub(super) enum Verdict {
     Passes,
     /// It is let off.
     Exempt,
+    /// It is not as required, and whether something lets it off could not be read.
+    Open,
     /// The reason to show, and the one behind it.
     Violates(Reason, Reason),
 }

@@ -99,8 +99,8 @@ pub struct Storage {
     pub key: Option<String>,
     /// True for a disk of the host itself, which the cloud cannot encrypt.
     pub local: bool,
-    /// The instance that uses the disk.
-    pub instance: Option<String>,
+    /// The instances that use the disk.
+    pub instances: BTreeSet<String>,
     /// Its tags.
     pub tags: Tags,
 }
@@ -146,6 +146,10 @@ pub struct Facts {
     pub default: Option<DefaultFact>,
     /// The namespaces of this cluster that have a volume on a disk, by disk.
     pub namespaces: BTreeMap<String, String>,
+    /// True if the images could not be read: what is behind one that is let off then cannot be told.
+    pub images_unread: bool,
+    /// True if the tags of instances could not be read, likewise.
+    pub instances_unread: bool,
 }
 
 impl Policy {
@@ -162,6 +166,30 @@ impl Policy {
     /// True if an exemption goes by tag.
     pub fn asks_for_tags(&self) -> bool {
         self.exemptions.iter().any(|exemption| matches!(exemption.target, Target::Tag(..)))
+    }
+
+    /// The end of the first exemption that ends after `now`.
+    pub fn next_end(&self, now: i64) -> Option<i64> {
+        self.exemptions.iter().map(|exemption| exemption.expires_at).filter(|end| *end > now).min()
+    }
+
+    /// True if some instance may be let off by its tags.
+    pub fn may_let_off_instances(&self, now: i64) -> bool {
+        self.lets_off_any(now, |target| matches!(target, Target::Tag(..)))
+    }
+
+    /// True if some image may be let off.
+    pub fn may_let_off_images(&self, now: i64) -> bool {
+        /// With which the id of every custom image begins.
+        const IMAGE: &str = "m-";
+        self.lets_off_any(now, |target| match target {
+            Target::Tag(..) => true,
+            Target::Resource(id) => id.starts_with(IMAGE),
+        })
+    }
+
+    fn lets_off_any(&self, now: i64, meant: impl Fn(&Target) -> bool) -> bool {
+        self.exemptions.iter().any(|exemption| exemption.expires_at > now && meant(&exemption.target))
     }
 
     /// True if it is let off; false if it was, once; None if nobody ever let it off.

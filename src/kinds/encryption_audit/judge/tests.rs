@@ -41,7 +41,7 @@ fn facts(disks: &[(&str, Storage)]) -> Facts {
 }
 
 fn on(instance: &str, disk: Storage) -> Storage {
-    Storage { instance: Some(instance.to_owned()), ..disk }
+    Storage { instances: [instance.to_owned()].into(), ..disk }
 }
 
 fn let_off(id: &str, expires_at: i64) -> Exemption {
@@ -213,6 +213,44 @@ fn an_instance_that_is_not_shown_is_not_let_off_by_its_tag() {
 }
 
 #[test]
+fn a_disk_that_two_instances_share_is_told_with_both_and_let_off_with_both_only() {
+    let shared = Storage { instances: ["i-1", "i-2"].map(str::to_owned).into(), ..plain() };
+    let judged = |exemptions: Vec<Exemption>| {
+        let policy = Policy { exemptions, ..strict() };
+        region(&policy, &facts(&[("d-1", shared.clone()), ("d-2", on("i-2", under("customer")))]), NOW)
+    };
+    let judgement = judged(Vec::new()).keep(100);
+    let told: Vec<_> = judgement.findings.iter().map(|one| (one.id.as_str(), one.parts.join(","))).collect();
+    assert_eq!(told, [("i-1", "d-1".to_owned()), ("i-2", "d-1".to_owned())]);
+    assert_eq!((judgement.sorts[&Sort::Disk].total, judgement.sorts[&Sort::Disk].violations), (2, 1));
+    assert_eq!(judged(vec![let_off("i-1", NOW + 1)]).found, 2, "the other one has it too");
+    assert_eq!(judged(vec![let_off("i-1", NOW + 1), let_off("i-2", NOW + 1)]).found, 0);
+    assert_eq!(judged(vec![let_off("d-1", NOW + 1)]).found, 0);
+}
+
+#[test]
+fn what_may_be_let_off_by_something_that_was_not_read_is_neither_a_violation_nor_let_off() {
+    let by_tag = Exemption { target: Target::Tag("audit".into(), "off".into()), expires_at: NOW + 1 };
+    let ended = Exemption { expires_at: NOW, ..by_tag.clone() };
+    let mut facts =
+        facts(&[("d-1", on("i-1", plain())), ("d-2", plain()), ("d-3", on("i-3", under("customer")))]);
+    facts.snapshots = [("s-1".to_owned(), plain())].into();
+    (facts.images_unread, facts.instances_unread) = (true, true);
+    let judged = |exemption: Exemption| {
+        let policy = Policy { exemptions: vec![exemption], ..strict() };
+        let judgement = region(&policy, &facts, NOW).keep(100);
+        let found: Vec<String> = judgement.findings.iter().map(|finding| finding.id.clone()).collect();
+        let open = judgement.sorts.values().map(|tally| tally.unencrypted - tally.violations).sum::<u32>();
+        (found.join(" "), open, judgement.sorts.values().map(|tally| tally.exempt).sum::<u32>())
+    };
+    // A disk that no instance uses can be let off by its own tags only, and those were read.
+    assert_eq!(judged(by_tag), ("d-2".to_owned(), 3, 0), "the attached disk, its instance and the snapshot");
+    assert_eq!(judged(let_off("m-1", NOW + 1)), ("d-2 i-1".to_owned(), 1, 0), "only the snapshot");
+    assert_eq!(judged(let_off("d-9", NOW + 1)).0, "d-2 i-1 s-1");
+    assert_eq!(judged(ended), ("d-2 i-1 s-1".to_owned(), 0, 0), "what has ended lets nothing off");
+}
+
+#[test]
 fn snapshots_are_let_off_with_their_images_if_all_of_these_are() {
     let mut facts = facts(&[]);
     facts.snapshots = [("s-1".to_owned(), plain())].into();
@@ -290,13 +328,13 @@ fn the_worst_comes_first_and_the_rest_is_counted() {
 /// A storage in any state.
 fn storage() -> impl Strategy<Value = Storage> {
     let key = select(vec!["customer", "service", "held", "disabled", "gone", "denied", "unread"]);
-    let instance = proptest::option::of(select(vec!["i-1", "i-2"]));
-    (any::<bool>(), proptest::option::of(key), any::<bool>(), instance).prop_map(
-        |(encrypted, key, local, instance)| Storage {
+    let instances = proptest::collection::btree_set(select(vec!["i-1".to_owned(), "i-2".to_owned()]), 0..3);
+    (any::<bool>(), proptest::option::of(key), any::<bool>(), instances).prop_map(
+        |(encrypted, key, local, instances)| Storage {
             encrypted,
             key: key.map(str::to_owned),
             local,
-            instance: instance.map(str::to_owned),
+            instances,
             tags: Tags::new(),
         },
     )

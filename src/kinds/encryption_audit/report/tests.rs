@@ -124,6 +124,66 @@ fn a_cluster_that_hides_its_volumes_or_classes_is_told_apart() {
 }
 
 #[test]
+fn what_was_compliant_is_in_doubt_once_its_next_look_fails_and_that_is_said_once() {
+    let doubt = |object: &EncryptionAudit, second: i64, lasting: bool| {
+        let facts = in_doubt(object, jiff::Timestamp::from_second(second).expect("in range"), lasting);
+        facts.into_iter().map(|fact| (fact.name, fact.truth.as_str())).collect::<Vec<_>>()
+    };
+    let with = |status: &EncryptionAuditStatus, conditions: &[(&str, &str)]| {
+        let mut object = object(1, Some(status.clone()));
+        let list = conditions.iter().map(|(name, truth)| {
+            json!({"type": name, "status": truth, "reason": "Any", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"})
+        });
+        let list = serde_json::from_value(json!(list.collect::<Vec<_>>())).expect("conditions");
+        object.status.as_mut().expect("a status").shared.conditions = list;
+        object
+    };
+    assert_eq!(doubt(&object(1, None), 9_999, true), [], "nothing was ever said");
+    // The scan after this one is due at 700.
+    let status = told(&object(1, None), outcome(100, Vec::new()), 100).status;
+    let good = with(&status, &[("Ready", "True"), ("Compliant", "True")]);
+    let both = [("PartialScan", "True"), ("Compliant", "Unknown")];
+    assert_eq!((doubt(&good, 699, true), doubt(&good, 700, true)), (vec![], both.to_vec()));
+    assert_eq!((doubt(&good, 1_299, false), doubt(&good, 1_300, false)), (vec![], both.to_vec()));
+    let bad = with(&status, &[("Ready", "True"), ("Compliant", "False")]);
+    assert_eq!(doubt(&bad, 700, true), [("PartialScan", "True")], "findings stay");
+    let mut other = good.clone();
+    other.metadata.generation = Some(2);
+    assert_eq!(doubt(&other, 100, false), both, "it was compliant with another spec");
+    let mut resting = good.clone();
+    resting.spec.suspend = true;
+    assert_eq!(doubt(&resting, 9_999, true), [], "what was found last stands");
+    let mut said = with(&status, &[("Ready", "False"), ("Compliant", "Unknown"), ("PartialScan", "True")]);
+    let words =
+        in_doubt(&good, jiff::Timestamp::from_second(700).expect("in range"), true)[0].message.clone();
+    said.status.as_mut().expect("a status").shared.conditions[2].message = words;
+    assert_eq!(doubt(&said, 9_999, true), []);
+}
+
+#[test]
+fn a_key_fits_into_status_however_it_is_named() {
+    let key = |key: &str| {
+        let finding = Finding { key: Some(key.to_owned()), ..finding("fast", Reason::KeyUnknown) };
+        listed(&finding, jiff::Timestamp::UNIX_EPOCH).key_id.unwrap_or_default()
+    };
+    assert_eq!(
+        key("acs:kms:cn-hangzhou:1234567890123456:key/key-hzz65f0a1b2c3d4e5f6a7b8"),
+        "key-hzz65f0a1b2c3d4e5f6a7b8"
+    );
+    assert_eq!(key("alias/payments"), "alias/payments");
+    assert_eq!(key(&"x".repeat(300)).len(), 64);
+}
+
+#[test]
+fn nobody_is_told_to_allow_what_may_be_allowed_already() {
+    let key = Some("key-1".to_owned());
+    for (sort, place) in [(Sort::Disk, "keyError"), (Sort::StorageClass, "storageClassesError")] {
+        let text = sentence(&Finding { sort, key: key.clone(), ..finding("d-1", Reason::KeyUnknown) });
+        assert!(text.contains(place) && !text.contains("allow"), "{text}");
+    }
+}
+
+#[test]
 fn every_reason_of_a_finding_is_told_in_a_sentence_that_fits_into_status() {
     let reasons = [
         Reason::NotEncrypted,
