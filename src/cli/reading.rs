@@ -36,8 +36,8 @@ pub const WRONG: u8 = 2;
 const PAGE: u32 = 500;
 /// Pages of one list, at most.
 const PAGES_MAX: u32 = 1_000;
-/// How long one page may take.
-const PAGE_WAIT: Duration = Duration::from_secs(30);
+/// How long one answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How often a list is begun that fails for the moment, or whose continuation has expired.
 const TRIES_MAX: u32 = 3;
 /// The pause before it is begun again.
@@ -240,12 +240,19 @@ pub async fn list(
     }
 }
 
+/// Bounds one reading: the client itself would wait for ever.
+pub async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(ANSWER_MAX, call).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Late),
+    }
+}
+
 async fn pages(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Error> {
     let mut params = ListParams::default().limit(PAGE);
     let mut all = Vec::new();
     for _ in 0..PAGES_MAX {
-        let page = tokio::time::timeout(PAGE_WAIT, api.list(&params)).await;
-        let page = page.map_err(|_| Error::Late)??;
+        let page = within(api.list(&params)).await?;
         all.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),

@@ -89,7 +89,7 @@ async fn refuse_nowhere(client: &kube::Client, picture: &Picture, namespace: &st
         return Ok(());
     }
     let api: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
-    match api.get_opt(namespace).await {
+    match reading::within(api.get_opt(namespace)).await {
         Ok(None) => Err(output::fail(
             &format!("namespace {}", output::clean(namespace)),
             &"it does not exist",

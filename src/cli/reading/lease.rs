@@ -1,17 +1,13 @@
 //! Whether an operator leads, by its Lease: objects that nobody looks at are not on their way.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 
-use super::words;
+use super::{within, words};
 use crate::cli::output;
 use crate::manifests::LEASE_NAME;
 
-/// How long the answer may take.
-const WAIT: Duration = Duration::from_secs(15);
 /// Durations of the Lease without a renewal after which its holder counts as gone: clocks differ.
 const DURATIONS_MAX: i64 = 4;
 /// Seconds that count as gone at the least.
@@ -33,12 +29,10 @@ pub enum Leader {
 /// Reads the Lease in the operator's namespace.
 pub async fn read(client: &Client, namespace: &str) -> Leader {
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    match tokio::time::timeout(WAIT, api.get_opt(LEASE_NAME)).await {
-        Err(_) => Leader::Unknown("the Kubernetes API did not answer in time".to_owned()),
-        Ok(Err(kube::Error::Api(status))) => Leader::Unknown(output::clean(&status.message)),
-        Ok(Err(error)) => Leader::Unknown(output::clean(&error.to_string())),
-        Ok(Ok(None)) => Leader::Missing,
-        Ok(Ok(Some(lease))) => judge(&lease, namespace, Timestamp::now()),
+    match within(api.get_opt(LEASE_NAME)).await {
+        Err(error) => Leader::Unknown(error.to_string()),
+        Ok(None) => Leader::Missing,
+        Ok(Some(lease)) => judge(&lease, namespace, Timestamp::now()),
     }
 }
 

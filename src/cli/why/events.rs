@@ -1,7 +1,5 @@
 //! The last Events of an object.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
@@ -9,13 +7,12 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::cli::output;
+use crate::cli::reading::within;
 
 /// Events that are told.
 const TOLD_MAX: usize = 8;
 /// Events that are read, at most; an object has few, because they expire after an hour.
 const READ_MAX: u32 = 500;
-/// How long the answer may take.
-const WAIT: Duration = Duration::from_secs(15);
 
 /// One Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +40,7 @@ pub async fn read(client: &Client, namespace: Option<&str>, uid: &str) -> Result
     // Those of objects of the cluster are in namespace default.
     let api: Api<Event> = Api::namespaced(client.clone(), namespace.unwrap_or("default"));
     let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(READ_MAX);
-    let events = match tokio::time::timeout(WAIT, api.list(&params)).await {
-        Err(_) => return Err("the Kubernetes API did not answer in time".to_owned()),
-        Ok(Err(kube::Error::Api(status))) => return Err(output::clean(&status.message)),
-        Ok(Err(error)) => return Err(output::clean(&error.to_string())),
-        Ok(Ok(events)) => events,
-    };
+    let events = within(api.list(&params)).await.map_err(|error| error.to_string())?;
     let mut told: Vec<Told> = events.items.into_iter().map(one).collect();
     told.sort_by_key(|event| event.at);
     Ok(told.split_off(told.len().saturating_sub(TOLD_MAX)))
