@@ -41,8 +41,8 @@ pub struct DiskFact {
     pub id: String,
     /// Its status.
     pub status: String,
-    /// The instance that uses it.
-    pub instance: Option<String>,
+    /// The instances that use it; a shared disk has several.
+    pub instances: BTreeSet<String>,
 }
 
 /// An instance.
@@ -100,8 +100,8 @@ pub struct Blast {
 pub struct DiskHit {
     /// Its status.
     pub status: String,
-    /// The instance that uses it.
-    pub instance: Option<String>,
+    /// The instances that use it; a shared disk has several.
+    pub instances: BTreeSet<String>,
     /// The volume of this cluster on it.
     pub volume: Option<String>,
     /// `Namespace/Name` of that volume's claim.
@@ -148,7 +148,7 @@ pub fn join(facts: Facts) -> Blast {
     let mut blast = Blast { missing: facts.missing, limits: facts.limits, ..Blast::default() };
     for disk in &facts.disks {
         let mut hit =
-            DiskHit { status: disk.status.clone(), instance: disk.instance.clone(), ..DiskHit::default() };
+            DiskHit { status: disk.status.clone(), instances: disk.instances.clone(), ..DiskHit::default() };
         if let Some(volume) = volumes.get(disk.id.as_str()) {
             hit.volume = Some(volume.name.clone());
             if let Some((namespace, name)) = &volume.claim {
@@ -158,7 +158,7 @@ pub fn join(facts: Facts) -> Blast {
                 (hit.pods, hit.workloads) = mounts.map(|m| (m.pod.clone(), m.workload.clone())).unzip();
             }
         }
-        if let Some(id) = &disk.instance {
+        for id in &disk.instances {
             let shown = shown.get(id.as_str());
             blast.instances.entry(id.clone()).or_insert_with(|| InstanceHit {
                 status: shown.map(|instance| instance.status.clone()),
@@ -255,7 +255,11 @@ mod tests {
     use super::*;
 
     fn disk(id: &str, instance: Option<&str>) -> DiskFact {
-        DiskFact { id: id.into(), status: "In_use".into(), instance: instance.map(str::to_owned) }
+        DiskFact {
+            id: id.into(),
+            status: "In_use".into(),
+            instances: instance.map(str::to_owned).into_iter().collect(),
+        }
     }
 
     fn instance(id: &str, status: &str, wish: Option<Running>) -> InstanceFact {
@@ -294,6 +298,15 @@ mod tests {
         assert_eq!(blast.instances["i-1"].node.as_deref(), Some("node-1"));
         assert!(blast.locks_out() && blast.complete());
         assert_eq!(blast.images, BTreeSet::from(["m-1".to_owned()]), "only through a snapshot under the key");
+    }
+
+    #[test]
+    fn every_instance_of_a_shared_disk_is_hit() {
+        let mut facts = facts();
+        facts.disks[0].instances.insert("i-2".to_owned());
+        facts.disks[1].instances.clear();
+        let blast = join(facts);
+        assert_eq!(blast.instances.keys().collect::<Vec<_>>(), ["i-1", "i-2"]);
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub async fn of_cloud(cloud: &Cloud, question: &Question) -> Facts {
         .map(|disk| DiskFact {
             id: disk.id,
             status: disk.status.word().to_owned(),
-            instance: disk.instance_id,
+            instances: disk.instance_ids,
         })
         .collect();
     let snapshots = note(&mut facts.missing, "snapshots", snapshots).unwrap_or_default();
@@ -76,7 +76,7 @@ pub async fn of_cloud(cloud: &Cloud, question: &Question) -> Facts {
         mappings.into_iter().filter_map(|mapping| mapping.snapshot_id).collect()
     };
     facts.images = images.into_iter().map(|image| (image.id, behind(image.mappings))).collect();
-    let ids: BTreeSet<String> = facts.disks.iter().filter_map(|disk| disk.instance.clone()).collect();
+    let ids: BTreeSet<String> = facts.disks.iter().flat_map(|disk| disk.instances.clone()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
     let instances = cloud.instances(region, &ids).await;
     let instances = note(&mut facts.missing, "instances", instances).unwrap_or_default();
@@ -280,7 +280,7 @@ pub async fn own_keys(cloud: &Cloud, kube: &Client) -> Result<HashSet<(String, S
     for (region, instances) in regions {
         let disks = cloud.disks_where(&region, &[("Encrypted", "true")]).await;
         for disk in disks.map_err(|error| error.to_string())? {
-            let own = disk.instance_id.as_ref().is_some_and(|id| instances.contains(id));
+            let own = disk.instance_ids.iter().any(|id| instances.contains(id));
             let key = disk.kms_key_id.as_deref().and_then(bare_id);
             keys.extend(key.filter(|_| own).map(|key| (region.clone(), key.to_owned())));
         }

@@ -68,12 +68,12 @@ fn items(blast: &Blast) -> Vec<AffectedItem> {
         ..AffectedItem::default()
     });
     let mut disks: Vec<_> = blast.disks.iter().collect();
-    disks.sort_by_key(|(id, disk)| (disk.volume.is_none(), disk.instance.is_none(), id.as_str()));
+    disks.sort_by_key(|(id, disk)| (disk.volume.is_none(), disk.instances.is_empty(), id.as_str()));
     let disks = disks.into_iter().map(|(id, disk)| AffectedItem {
         kind: "Disk".to_owned(),
         id: id.clone(),
         status: Some(disk.status.clone()),
-        instance_id: disk.instance.clone(),
+        instance_id: disk.instances.first().cloned(),
         persistent_volume: disk.volume.clone(),
         claim: disk.claim.clone(),
         workload: disk.workloads.first().cloned(),
@@ -174,6 +174,9 @@ pub fn documents(object: &KeyRevocation, blast: &Blast) -> Vec<String> {
 /// An item with everything that is known of it: status names only one workload of a disk.
 fn whole(item: &AffectedItem, blast: &Blast) -> Value {
     let mut value = json!(item);
+    if let Some(disk) = blast.disks.get(&item.id).filter(|disk| disk.instances.len() > 1) {
+        value["instanceIds"] = json!(disk.instances);
+    }
     if let Some(disk) = blast.disks.get(&item.id).filter(|_| item.kind == "Disk" && item.workload.is_some()) {
         value["workloads"] = json!(disk.workloads);
         value["pods"] = json!(disk.pods);
@@ -231,7 +234,7 @@ mod tests {
         let disk = |number: usize| {
             let hit = DiskHit {
                 status: "In_use".into(),
-                instance: Some(format!("i-{number:06}")),
+                instances: BTreeSet::from([format!("i-{number:06}")]),
                 volume: (number % 2 == 1).then(|| format!("pv-{number:06}")),
                 pods: BTreeSet::from([format!("team/web-{number}")]),
                 workloads: BTreeSet::from([format!("team/Deployment/web-{number:06}")]),
