@@ -409,6 +409,7 @@ async fn each_right_of_the_roles_is_asked_for_and_what_is_refused_is_named() {
     let arguments = ["--cluster-only", "--as-service-account", "--lease-namespace", "own", "-o", "json"];
     let lines = Stage::lines(&stage.check(&arguments).await, 1);
     is(&lines, "rbac ClusterRole ecskms", "failed", "system:serviceaccount:own:ecskms may not");
+    is(&lines, "rbac ClusterRole ecskms", "failed", "kubectl apply --server-side -k deploy");
     let others: Vec<Value> = asked.lock().expect("nobody panics while holding it").drain(..).collect();
     assert_eq!(others.len(), specs.len());
     let groups = json!(["system:serviceaccounts", "system:serviceaccounts:own", "system:authenticated"]);

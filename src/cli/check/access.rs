@@ -21,6 +21,10 @@ const AT_ONCE: usize = 8;
 const FIX: &str = "kubectl apply --server-side -k deploy, or helm upgrade; both bring the roles and bind them to the operator's \
                    ServiceAccount.";
 
+/// What helps a person who lacks a right: most often the operator is somebody else.
+const FIX_PERSON: &str = "Where the operator runs as a ServiceAccount, ask for that: --as-service-account. To run it as this user, bind \
+                          the roles of deploy/rbac.yaml to it.";
+
 /// Whose rights are asked for.
 enum Who {
     /// Whoever runs the command; the user's name, if the API server says it.
@@ -148,7 +152,7 @@ fn judged(check: String, who: &Who, answers: &[Answer]) -> Line {
     if !refused.is_empty() {
         let seen =
             format!("{subject} may not {} ({} of {})", refused.join(", "), refused.len(), answers.len());
-        return Line::failed(check, seen, FIX);
+        return Line::failed(check, seen, if is_person(who) { FIX_PERSON } else { FIX });
     }
     let asks = match who {
         Who::Caller(_) => "create selfsubjectaccessreviews.authorization.k8s.io",
@@ -161,12 +165,19 @@ fn judged(check: String, who: &Who, answers: &[Answer]) -> Line {
             Ok(Some(_)) => {}
         }
     }
-    let other = match who {
-        Who::Caller(Some(name)) if name.starts_with("system:serviceaccount:") => "",
-        Who::Caller(_) => "; --as-service-account asks for the operator's ServiceAccount",
-        Who::Account(_) => "",
+    let other = match is_person(who) {
+        true => "; --as-service-account asks for the operator's ServiceAccount",
+        false => "",
     };
     Line::ok(check, format!("{subject} may do all {} things{other}", answers.len()))
+}
+
+/// True unless the API server says, or was told, that it is a ServiceAccount, as the operator in its pod.
+fn is_person(who: &Who) -> bool {
+    match who {
+        Who::Caller(name) => !name.as_ref().is_some_and(|name| name.starts_with("system:serviceaccount:")),
+        Who::Account(_) => false,
+    }
 }
 
 /// For example `patch ecskms.dev/encrypteddisks/status`.
@@ -222,5 +233,9 @@ mod tests {
         let failed = judge(vec![silent(), answer(false), answer(true)]);
         assert_eq!(failed.result, Verdict::Failed);
         assert!(failed.seen.contains("you may not get a (1 of 3)"), "{}", failed.seen);
+        assert_eq!(failed.fix.as_deref(), Some(FIX_PERSON));
+        let pod = Who::Caller(Some("system:serviceaccount:a:b".into()));
+        let refused = judged("c".into(), &pod, &[(&right, answer(false))]);
+        assert_eq!(refused.fix.as_deref(), Some(FIX), "the operator itself, in its pod");
     }
 }
