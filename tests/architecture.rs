@@ -182,6 +182,8 @@ const KIND_NAMES_ALLOWED: &[(&str, &str)] = &[
     ("src/cli/break_glass/revoke.rs", "the command line revokes without a cluster"),
     ("src/cli/break_glass/tell.rs", "the command line revokes without a cluster"),
     ("src/cli/journal.rs", "the command line verifies the journal of the one kind that has one"),
+    ("src/cli/journal/document.rs", "the command line verifies the journal of the one kind that has one"),
+    ("src/cli/journal/tests.rs", "the command line verifies the journal of the one kind that has one"),
     ("src/cli/audit.rs", "the command line audits without a cluster"),
     ("src/cli/audit/table.rs", "the command line audits without a cluster"),
     ("src/decision/reason.rs", "reasons say which object stands in the way"),
