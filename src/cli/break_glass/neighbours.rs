@@ -120,6 +120,13 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_cannot_be_read_is_told() {
+        let own = serde_json::from_value(record("u-own", KEY, json!({}))).expect("a record");
+        let found = look(Path::new("/no/such/folder/record.json"), &own);
+        assert!(found.records.is_empty() && found.unread.len() == 1, "{:?}", found.unread);
+    }
+
+    #[test]
     fn a_record_that_is_over_counts_as_long_as_its_cut_may_arrive() {
         let ended = |seconds: i64| {
             let at = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
