@@ -134,7 +134,7 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
     let resource: ApiResource = KeyRevocation::api_resource();
     // Only what the chain is of is read from it: another version's words in other fields do not matter.
     let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let what = format!("KeyRevocation {} cannot be read", table::clean(name));
+    let what = format!("KeyRevocation {} cannot be read", output::clean(name));
     let object = match tokio::time::timeout(PATIENCE, api.get(name)).await {
         Ok(Ok(object)) => object,
         Ok(Err(kube::Error::Api(status))) => {
@@ -144,7 +144,7 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
                 }
                 _ => "The ClusterRole ecskms-revocation-auditor is enough to read it.",
             };
-            return Err(output::fail(&what, &table::clean(&status.message), next));
+            return Err(output::fail(&what, &output::clean(&status.message), next));
         }
         Ok(Err(error)) => {
             return Err(output::fail(
@@ -176,7 +176,7 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         inner = cause.source();
     }
-    table::clean(&text)
+    output::clean(&text)
 }
 
 fn judge(document: &Document) -> Verdict {

@@ -81,7 +81,10 @@ impl Where {
         // It becomes part of a path, and a wrong path looks like a kind that is not there.
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if let Some(name) = self.namespace.as_ref().filter(|name| !name.chars().all(plain)) {
-            eprintln!("ecskms: {} is not the name of a namespace. Check -n.", check::quoted(name));
+            output::note(format_args!(
+                "ecskms: {} is not the name of a namespace. Check -n.",
+                check::quoted(name)
+            ));
             return Err(ExitCode::from(WRONG));
         }
         let unusable = |error: &dyn std::fmt::Display| {

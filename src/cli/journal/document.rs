@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::table::clean;
+use crate::cli::output::clean;
 use crate::kinds::key_revocation::api::{JournalAnchor, JournalEntry};
 
 /// A journal, and what its chain begins with.

@@ -140,8 +140,3 @@ fn either_a_name_or_a_file() {
     assert!(!parsed(&[]) && !parsed(&["leak", "-f", "a"]) && !parsed(&["-f", "a", "--context", "b"]));
     assert!(!parsed(&["leak", "-o", "yaml"]));
 }
-
-#[test]
-fn what_is_shown_can_neither_move_nor_turn_nor_hide() {
-    assert_eq!(table::clean("a\u{1b}[31mb\nc\u{202e}d\u{200b}e"), "a [31mb cde");
-}
