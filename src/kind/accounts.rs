@@ -39,6 +39,9 @@ const SLOTS_MAX: usize = 1_024;
 /// Reads the account of that name; None if there is none.
 pub type Load = for<'a> fn(&'a Client, &'a str) -> BoxFuture<'a, Result<Option<Plan>, Fault>>;
 
+/// Names accounts whose objects are as they should be.
+pub type Usable = for<'a> fn(&'a Client) -> BoxFuture<'a, Result<Vec<String>, Fault>>;
+
 /// What an account's object asks for.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -115,6 +118,7 @@ pub struct Obstacle {
 /// The accounts of one process.
 pub struct Accounts {
     load: Load,
+    usable: Usable,
     slots: Mutex<HashMap<(Lane, String), Slot>>,
     clients: Mutex<HashMap<String, Opened>>,
     labels: Mutex<HashMap<String, Labels>>,
@@ -193,12 +197,13 @@ impl World {
 
 impl Accounts {
     /// No account is known yet.
-    pub fn new(load: Load) -> Accounts {
+    pub fn new(load: Load, usable: Usable) -> Accounts {
         /// Changes that a slow listener may miss; it then looks again within its ordinary round.
         const CHANGES: usize = 64;
         let (secrets, _) = broadcast::channel(CHANGES);
         Accounts {
             load,
+            usable,
             slots: Mutex::default(),
             clients: Mutex::default(),
             labels: Mutex::default(),
@@ -216,6 +221,11 @@ impl Accounts {
     /// The names of Secrets that change from now on.
     pub fn changed_secrets(&self) -> broadcast::Receiver<String> {
         self.secrets.subscribe()
+    }
+
+    /// Names of accounts that are Ready: the first of them, not all.
+    pub async fn usable(&self, world: &World) -> Result<Vec<String>, Fault> {
+        within((self.usable)(&world.kube)).await
     }
 
     /// The client of the account of that name, for an object in this namespace; or why it cannot have it.

@@ -48,7 +48,7 @@ kinds![EncryptedImage, EncryptedDisk, EncryptedInstance, KeyRevocation, Encrypti
 
 /// The accounts that objects of every kind may name.
 pub fn accounts() -> Arc<Accounts> {
-    Arc::new(Accounts::new(cloud_account::plan::load))
+    Arc::new(Accounts::new(cloud_account::plan::load, cloud_account::plan::usable))
 }
 
 /// Starts the controllers of the kinds of one lane, one task for each; each ends after `shutdown` turns true and its passes have

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::api::{CloudAccount, CloudAccountSpec};
@@ -28,6 +29,24 @@ pub fn load<'a>(kube: &'a Client, name: &'a str) -> BoxFuture<'a, Result<Option<
                 Ok(Some(Plan { standing, allowed, ..Plan::unusable(name) }))
             }
         }
+    }
+    .boxed()
+}
+
+/// Names of accounts that are Ready and not suspended.
+pub fn usable(kube: &Client) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+    /// Accounts that are looked at; a list for which nothing waits needs no second page.
+    const LOOKED_AT_MAX: u32 = 32;
+    async move {
+        let api: Api<CloudAccount> = Api::all(kube.clone());
+        let list = api.list(&ListParams::default().limit(LOOKED_AT_MAX)).await?;
+        let is_usable = |account: &CloudAccount| {
+            let conditions = account.status.iter().flat_map(|status| &status.shared.conditions);
+            let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+            let ready = ready.any(|condition| condition.status == "True");
+            ready && !account.spec.suspend && account.metadata.deletion_timestamp.is_none()
+        };
+        Ok(list.items.into_iter().filter(is_usable).filter_map(|account| account.metadata.name).collect())
     }
     .boxed()
 }

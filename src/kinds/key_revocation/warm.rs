@@ -1,21 +1,17 @@
 //! Keeps open what a cut will need: connections, and the clients of the accounts. Makes nothing but calls that change nothing and
 //! need no permission.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::StreamExt;
-use kube::Api;
-use kube::api::ListParams;
 
 use crate::alibaba::Cloud;
 use crate::kind::{Lane, World};
-use crate::kinds::CloudAccount;
 
 /// How long a look at an account that nothing waits for may take.
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// Accounts that are kept warm before any revocation names them.
-const ACCOUNTS_MAX: u32 = 32;
+/// How long the list of them may take.
+const LIST_MAX: Duration = Duration::from_secs(5);
 /// Connections that are used in one round, the likeliest first.
 const CONNECTIONS_MAX: usize = 64;
 /// Connections that are used at once.
@@ -61,21 +57,13 @@ async fn client(world: &World, name: &str) -> Option<Cloud> {
 
 /// The accounts that are Ready: the others would only be asked again and again. The list is also what keeps a connection to the
 /// Kubernetes API open beside that of the watch.
-async fn usable(world: &World) -> BTreeSet<String> {
-    let api: Api<CloudAccount> = Api::all(world.kube.clone());
-    let is_usable = |account: &CloudAccount| {
-        let conditions = account.status.iter().flat_map(|status| &status.shared.conditions);
-        let ready =
-            conditions.clone().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        ready && !account.spec.suspend && account.metadata.deletion_timestamp.is_none()
-    };
-    match world.read(api.list(&ListParams::default().limit(ACCOUNTS_MAX))).await {
-        Ok(list) => {
-            list.items.into_iter().filter(is_usable).filter_map(|account| account.metadata.name).collect()
-        }
-        Err(fault) => {
+async fn usable(world: &World) -> Vec<String> {
+    match tokio::time::timeout(LIST_MAX, world.accounts.usable(world)).await {
+        Ok(Ok(names)) => names,
+        Ok(Err(fault)) => {
             tracing::debug!("the accounts are not listed: {fault}");
-            BTreeSet::new()
+            Vec::new()
         }
+        Err(_) => Vec::new(),
     }
 }
