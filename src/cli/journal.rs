@@ -149,7 +149,7 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
         Ok(Err(error)) => {
             return Err(output::fail(
                 &what,
-                &causes(&error),
+                &output::causes(&error),
                 "Check the kubeconfig and the way to the cluster.",
             ));
         }
@@ -163,20 +163,6 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
     };
     let value = serde_json::to_value(object).unwrap_or(Value::Null);
     document::of(&value).map_err(|why| output::fail(&what, &why, "Please report this."))
-}
-
-/// The error and what is behind it, which says more.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner = error.source();
-    while let Some(cause) = inner {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        inner = cause.source();
-    }
-    output::clean(&text)
 }
 
 fn judge(document: &Document) -> Verdict {

@@ -77,6 +77,20 @@ pub fn clean(text: &str) -> String {
     shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The error and what is behind it: kube's own words for a refused connection say nothing.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = error.source();
+    while let Some(cause) = inner {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        inner = cause.source();
+    }
+    clean(&text)
+}
+
 /// The text in a colour of the terminal's, if there is one that wants colours.
 pub fn paint(text: &str, colour: u8) -> String {
     if is_terminal() { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }

@@ -50,25 +50,11 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Kube(kube::Error::Api(status)) => formatter.write_str(&output::clean(&status.message)),
-            Error::Kube(error) => formatter.write_str(&output::clean(&causes(error))),
+            Error::Kube(error) => formatter.write_str(&output::causes(error)),
             Error::Late => formatter.write_str("the Kubernetes API did not answer in time"),
             Error::Endless => write!(formatter, "there are more than {} objects", PAGE * PAGES_MAX),
         }
     }
-}
-
-/// The error and what is behind it: kube's own words for a refused connection say nothing.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut inner = error.source();
-    while let Some(cause) = inner {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        inner = cause.source();
-    }
-    text
 }
 
 /// A kind that could not be read.
