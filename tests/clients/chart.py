@@ -186,6 +186,17 @@ def a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen():
     assert variables(render()[0])["ALIBABA_CLOUD_ECS_METADATA_DISABLED"] == "true"
 
 
+def more_variables_reach_the_container_and_take_the_place_of_none():
+    extra = [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"},
+        {"name": "NO_PROXY", "valueFrom": {"configMapKeyRef": {"name": "proxy", "key": "exceptions"}}},
+    ]
+    before, after = (container(render(values)[0])["env"] for values in ({}, {"extraEnv": extra}))
+    assert after == before + extra, after
+    assert refused({"extraEnv": [{"value": "x"}]}) and refused({"extraEnv": [{"name": "A B"}]})
+    assert refused({"extraEnv": [{"name": "A", "vale": "x"}]}) and refused({"extraEnv": {"A": "x"}})
+
+
 def the_rrsa_component_fits_the_base():
     with tempfile.TemporaryDirectory() as folder:
         for name in ("deploy", "crds"):
@@ -421,6 +432,7 @@ CHECKS = [
     values_reach_the_pod,
     rrsa_comes_by_the_webhook_or_by_a_token_of_the_charts_own,
     a_node_role_is_asked_with_a_token_and_only_where_it_was_chosen,
+    more_variables_reach_the_container_and_take_the_place_of_none,
     the_rrsa_component_fits_the_base,
     nodes_can_be_drained_and_replicas_stay_apart,
     another_release_has_names_of_its_own_that_fit_together,
