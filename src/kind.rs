@@ -19,6 +19,7 @@ use crate::decision::{Decision, Machine, Reason};
 use crate::resource::{AccountReference, FLUX_RECONCILE_ANNOTATION, RECONCILE_ANNOTATION, SharedStatus};
 
 pub mod accounts;
+pub mod call;
 pub mod claims;
 pub mod cluster;
 pub mod dependency;
@@ -30,6 +31,7 @@ pub mod reference;
 pub mod revocations;
 
 pub use accounts::{Accounts, Obstacle};
+pub use call::Call;
 pub use claims::Claims;
 pub use dependency::Dependency;
 pub use fault::{Fault, FaultClass};
@@ -70,6 +72,10 @@ pub trait Kind:
     const FINALIZES: bool = true;
     /// Conditions of which people must hear as soon as they are true, whatever Ready says.
     const ALARMS: &[&str] = &[];
+    /// True for a kind that changes nothing in the cloud, whatever its objects say.
+    const LOOKS_ONLY: bool = false;
+    /// The RAM actions that looking at an object can take.
+    const READS: &[&str];
     /// True if what is made for an object is in one account for good, so that credentials of another one are not used for it. Not
     /// in the emergency lane, which asks nobody.
     const PINNED: bool = true;
@@ -114,6 +120,25 @@ pub trait Kind:
         owner: &Owner,
         attempt: u32,
     ) -> BTreeMap<String, String>;
+    /// What would be seen after the decision, if all goes well and nobody interferes; None where nothing follows by itself. Pure.
+    fn foresee(
+        &self,
+        desired: &DesiredOf<Self>,
+        observed: &ObservedOf<Self>,
+        decision: &Decision<EffectOf<Self>>,
+    ) -> Option<ObservedOf<Self>>;
+    /// The calls by which an effect changes the cloud, as `act` makes them. Pure.
+    fn calls(
+        &self,
+        desired: &DesiredOf<Self>,
+        observed: &ObservedOf<Self>,
+        owner: &Owner,
+        effect: &EffectOf<Self>,
+    ) -> Vec<Call>;
+    /// The same object asking only for a look, where what that shows belongs to what would be done.
+    fn preview(&self) -> Option<Self> {
+        None
+    }
     /// What to tell the user. Pure; starts from the present status, so that facts that were not observed anew stay.
     fn report(
         &self,

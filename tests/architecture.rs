@@ -74,7 +74,13 @@ const ROOMS: &[Room] = &[
     },
     Room {
         name: "face",
-        modules: &["kinds::*::api", "kinds::*::report", "kinds::*::request", "kinds::*::journal"],
+        modules: &[
+            "kinds::*::api",
+            "kinds::*::foresee",
+            "kinds::*::report",
+            "kinds::*::request",
+            "kinds::*::journal",
+        ],
         may: &["decision", "resource", "brain", "kind"],
         never: &[
             "tokio",

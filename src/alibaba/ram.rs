@@ -14,6 +14,8 @@ use super::request::{Service, parameters};
 pub const ECS_ROLE_NAME: &str = "AliyunECSDiskEncryptDefaultRole";
 /// The system policy that gives the role its permissions.
 pub const ECS_ROLE_POLICY: &str = "AliyunECSDiskEncryptRolePolicy";
+/// What the role says of itself, where the operator makes it.
+pub const ECS_ROLE_DESCRIPTION: &str = "ECS uses it to encrypt disks, images and snapshots under KMS keys.";
 /// Who must be trusted by the role.
 const ECS_SERVICE: &str = "ecs.aliyuncs.com";
 
@@ -51,7 +53,7 @@ impl Cloud {
         let asked = parameters([
             ("RoleName", ECS_ROLE_NAME),
             ("AssumeRolePolicyDocument", &ecs_trust_policy()),
-            ("Description", "ECS uses it to encrypt disks, images and snapshots under KMS keys."),
+            ("Description", ECS_ROLE_DESCRIPTION),
         ]);
         self.change_role("CreateRole", asked).await
     }

@@ -3,6 +3,8 @@
 //! Pure facts and one function. Reading status, building parameters and sending requests happen elsewhere; the proof that a
 //! crash between any two steps leaves exactly one resource is the model in `tests/model/`, which runs this very code.
 
+use super::Take;
+
 /// What is known of the creation when a complete lookup found no resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Creation {
@@ -73,7 +75,7 @@ impl Creation {
         if self.aged {
             return Step::Record { attempt: intent.attempt + 1 };
         }
-        if intent.accepted || self.claim == Claim::Accepted {
+        if self.is_accepted() {
             return Step::Appearing;
         }
         if self.every_send_answered() {
@@ -92,8 +94,28 @@ impl Creation {
     /// because the cloud may forget a token with its resource: only age rules that out.
     pub fn nothing_in_flight(&self, seen: bool) -> bool {
         let Some(intent) = self.intent else { return true };
-        let accepted = intent.accepted || self.claim == Claim::Accepted;
-        self.aged || (self.every_send_answered() && (!accepted || (seen && intent.sends == 1)))
+        self.aged || (self.every_send_answered() && (!self.is_accepted() || (seen && intent.sends == 1)))
+    }
+
+    /// What is known once the right to send was taken.
+    pub fn claimed(&self, take: Take) -> Creation {
+        let intent = match (take, self.intent) {
+            (Take::Replay { .. }, Some(intent)) => Intent { sends: intent.sends + 1, ..intent },
+            (Take::Record { attempt } | Take::Replay { attempt }, _) => {
+                Intent { attempt, sends: 1, answered: 0, accepted: false }
+            }
+        };
+        Creation { intent: Some(intent), claim: Claim::Open, aged: false }
+    }
+
+    /// What is known once the send was accepted.
+    pub fn accepted(&self) -> Creation {
+        Creation { claim: Claim::Accepted, ..self.clone() }
+    }
+
+    /// True if a send is known to have been accepted.
+    pub fn is_accepted(&self) -> bool {
+        self.claim == Claim::Accepted || self.intent.is_some_and(|intent| intent.accepted)
     }
 
     /// An open claim counts as answered: its holder is the one deciding, and has sent nothing under it.

@@ -26,7 +26,7 @@ use super::reconcile::reconcile;
 use super::urgent;
 use super::watch::{Malformed, watch};
 use crate::kind::revocations::Hold;
-use crate::kind::{Fault, FaultClass, Kind, Lane, Obstacle, World, requested_at};
+use crate::kind::{Fault, FaultClass, Kind, Lane, World, requested_at};
 use crate::resource::FINALIZER;
 
 /// Passes that run at the same time for one kind; the gateway joins their reads.
@@ -222,15 +222,6 @@ impl<K: Kind> Context<K> {
         let uid = meta.uid.clone().unwrap_or_default();
         let print = hasher.finish();
         lock(&self.seen).insert(uid, print) != Some(print)
-    }
-
-    /// The world as the object's account shows it, or why the object cannot have it.
-    pub(super) async fn world_of(&self, object: &K) -> Result<Result<Arc<World>, Obstacle>, Fault> {
-        let Some(account) = object.account() else { return Ok(Ok(self.world.clone())) };
-        let namespace = object.meta().namespace.as_deref();
-        let client = self.world.accounts.resolve(&self.world, K::LANE, &account.name, namespace).await?;
-        let account = Some(account.name.clone());
-        Ok(client.map(|cloud| Arc::new(World { cloud, account, ..(*self.world).clone() })))
     }
 
     /// Forgets everything about an object that is gone.

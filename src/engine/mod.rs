@@ -10,6 +10,7 @@ pub mod metrics;
 mod news;
 pub mod pace;
 pub mod reconcile;
+pub mod rehearse;
 mod urgent;
 pub mod watch;
 

@@ -133,7 +133,7 @@ async fn step<K: Kind>(
         Ok(desired) => desired,
         Err(invalid) => return tell_invalid(object, ctx, &invalid).await.map(Next::Done),
     };
-    let world = match ctx.world_of(object).await? {
+    let world = match ctx.world.of(object).await? {
         Ok(world) => world,
         Err(obstacle) => return tell_obstacle(object, ctx, obstacle).await.map(Next::Done),
     };
@@ -195,7 +195,7 @@ async fn step<K: Kind>(
 
 /// The account that the object is bound to, or will be. None where nobody asks: in an emergency, and for what is kept when its
 /// object goes.
-async fn account_of<K: Kind>(object: &K, world: &World) -> Result<Option<String>, Fault> {
+pub(super) async fn account_of<K: Kind>(object: &K, world: &World) -> Result<Option<String>, Fault> {
     let kept = object.meta().deletion_timestamp.is_some() && object.keeps_what_it_made();
     match K::PINNED && K::LANE == Lane::Ordinary && !kept {
         true => world.same_account(object.status().map(KindStatus::shared)).await.map(Some),
@@ -228,7 +228,7 @@ fn uid_of<K: Kind>(object: &K) -> &str {
 }
 
 /// It comes back if somebody took it off an object that still wants it.
-fn has_finalizer<K: Kind>(object: &K) -> bool {
+pub(super) fn has_finalizer<K: Kind>(object: &K) -> bool {
     object.meta().finalizers.as_ref().is_some_and(|list| list.iter().any(|name| name == FINALIZER))
 }
 
@@ -412,7 +412,7 @@ async fn write_news<K: Kind>(object: &K, ctx: &Context<K>, mut status: K::Status
     Ok(())
 }
 
-fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     if text.ends_with('.') { text.to_owned() } else { format!("{text}.") }
 }
 

@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::{Fault, FaultClass, Lane, World};
+use super::{Fault, FaultClass, Kind, Lane, World};
 use crate::alibaba::credentials::{ACCESS_KEY_ID, ACCESS_KEY_SECRET};
 use crate::alibaba::{AssumedRole, Cloud, Credentials, Service, Source};
 use crate::decision::Reason;
@@ -171,6 +171,14 @@ struct Opened {
 }
 
 impl World {
+    /// The world as the object's account shows it, or why the object cannot have it.
+    pub async fn of<K: Kind>(&self, object: &K) -> Result<Result<World, Obstacle>, Fault> {
+        let Some(account) = object.account() else { return Ok(Ok(self.clone())) };
+        let namespace = object.meta().namespace.as_deref();
+        let client = self.accounts.resolve(self, K::LANE, &account.name, namespace).await?;
+        Ok(client.map(|cloud| World { cloud, account: Some(account.name.clone()), ..self.clone() }))
+    }
+
     /// The account whose cloud this is; a fault if status says that what was made for the object is in another one: there it would
     /// not be found, and taken for gone.
     pub async fn same_account(&self, shared: Option<&SharedStatus>) -> Result<String, Fault> {

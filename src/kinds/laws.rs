@@ -18,7 +18,7 @@ use super::{
 use crate::decision::creation::{Claim, Creation, Intent};
 use crate::decision::key::{KeyFact, Protection};
 use crate::decision::{Decision, Effect, Machine, Reason, Take};
-use crate::kind::{Dependency, DesiredOf, EffectOf, Kind, KindStatus, ObservedOf, accounts};
+use crate::kind::{Dependency, DesiredOf, EffectOf, Kind, KindStatus, ObservedOf, Owner, accounts};
 
 mod cloud_account;
 mod encrypted_disk;
@@ -67,7 +67,12 @@ fn broken_law<K: Kind>(subject: &Subject<K>, decide: Decider<K>) -> Option<Strin
         may_decide(subject, &desired, &observed, &decision)?;
         is_well_told(subject, &desired, &observed, &decision)
     });
-    result.err().map(|error| error.to_string())
+    let ends = || {
+        let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config)
+            .run(&pairs, |(desired, observed)| comes_to_an_end(subject, &desired, &observed, decide))
+    };
+    result.and_then(|()| ends()).err().map(|error| error.to_string())
 }
 
 fn may_decide<K: Kind>(
@@ -103,6 +108,32 @@ fn is_well_told<K: Kind>(
     let object = (subject.with_status)(&subject.object, once.status.clone());
     let twice = object.report(desired, observed, decision, now);
     prop_assert_eq!(once, twice, "a report of the same facts is another report");
+    Ok(())
+}
+
+/// Every effect leads somewhere, nothing is foreseen for ever, and what changes the cloud is called by name.
+fn comes_to_an_end<K: Kind>(
+    subject: &Subject<K>,
+    desired: &DesiredOf<K>,
+    observed: &ObservedOf<K>,
+    decide: Decider<K>,
+) -> Result<(), TestCaseError> {
+    let owner = Owner::of("cluster", &subject.object);
+    let mut seen = observed.clone();
+    for _ in 0..100 {
+        let decision = decide(desired, &seen);
+        let next = subject.object.foresee(desired, &seen, &decision);
+        if let Decision::Do(effect) = &decision {
+            prop_assert!(next.is_some(), "{} leads nowhere", effect.name());
+            let calls = subject.object.calls(desired, &seen, &owner, effect);
+            let is_written = effect.claim().is_some() || effect.records();
+            prop_assert_eq!(calls.len(), usize::from(!is_written), "{} is one call", effect.name());
+        }
+        let Some(next) = next else { return Ok(()) };
+        prop_assert!(next != seen, "what is foreseen is what was there");
+        seen = next;
+    }
+    prop_assert!(false, "a forecast without an end: {seen:?}");
     Ok(())
 }
 

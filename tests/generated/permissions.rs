@@ -7,6 +7,10 @@
 use std::collections::BTreeSet;
 
 use ecskms::alibaba::probe::Read;
+use ecskms::kind::Kind;
+use ecskms::kinds::{
+    CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, EncryptionAudit, KeyRevocation,
+};
 use ecskms::manifests;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use serde_json::Value;
@@ -150,6 +154,32 @@ fn each_ram_policy_allows_exactly_what_its_part_of_the_operator_calls() {
     for action in cuts {
         assert!(emergency.contains(action) && !everyday.contains(action), "{action}");
     }
+}
+
+/// What `ecskms plan` says that looking takes is what the kind's own files, and the reading of keys, call.
+#[test]
+fn each_kind_knows_the_ram_actions_that_looking_takes() {
+    fn check<K: Kind>(folder: &str, more: &[&str]) {
+        let free = ["sts:GetCallerIdentity", "kms:DescribeRegions"];
+        let folder = format!("src/kinds/{folder}");
+        let files: Vec<&str> =
+            more.iter().filter(|file| file.starts_with("src/")).copied().chain([&*folder]).collect();
+        let called = calls::made_by(&files, &[]);
+        let mut expected: BTreeSet<String> =
+            called.into_iter().filter(|action| only_looks(action) && !free.contains(&&**action)).collect();
+        expected
+            .extend(more.iter().filter(|file| !file.starts_with("src/")).map(|action| (*action).to_owned()));
+        let told: BTreeSet<String> = K::READS.iter().map(|action| (*action).to_owned()).collect();
+        assert_eq!(told, expected, "{folder}");
+    }
+    const KEY: &str = "src/kind/key.rs";
+    check::<EncryptedImage>("encrypted_image", &[KEY]);
+    check::<EncryptedDisk>("encrypted_disk", &[KEY]);
+    check::<EncryptedInstance>("encrypted_instance", &[KEY]);
+    // The start of a stopped instance is rehearsed, which takes the same right.
+    check::<KeyRevocation>("key_revocation", &["ecs:StartInstance"]);
+    check::<EncryptionAudit>("encryption_audit", &[]);
+    check::<CloudAccount>("cloud_account", &[]);
 }
 
 #[test]

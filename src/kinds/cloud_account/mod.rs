@@ -10,12 +10,13 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Call, Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::SharedStatus;
 
 pub mod act;
 pub mod api;
 pub mod decide;
+pub mod foresee;
 pub mod observe;
 pub mod plan;
 pub mod promise;
@@ -39,6 +40,7 @@ impl Kind for CloudAccount {
     type Machine = AccountMachine;
     type Status = CloudAccountStatus;
     type Shared = ();
+    const READS: &[&str] = foresee::READS;
     /// It is the one that says which account it is.
     const PINNED: bool = false;
 
@@ -85,6 +87,19 @@ impl Kind for CloudAccount {
     /// Nothing is created under a token here: a role's name makes its creation unique.
     fn request(&self, _: &Desired, _: &Observed, _: &Owner, _: u32) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    fn foresee(
+        &self,
+        _desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<AccountEffect>,
+    ) -> Option<Observed> {
+        foresee::after(observed, decision)
+    }
+
+    fn calls(&self, _: &Desired, _: &Observed, _: &Owner, effect: &AccountEffect) -> Vec<Call> {
+        foresee::calls(*effect)
     }
 
     fn report(

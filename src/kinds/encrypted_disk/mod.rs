@@ -9,12 +9,13 @@ use kube::{Api, Client};
 
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason};
-use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Call, Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
 pub mod act;
 pub mod api;
 pub mod decide;
+pub mod foresee;
 pub mod observe;
 pub mod promise;
 pub mod report;
@@ -38,6 +39,7 @@ impl Kind for EncryptedDisk {
     type Machine = DiskMachine;
     type Status = EncryptedDiskStatus;
     type Shared = ();
+    const READS: &[&str] = foresee::READS;
 
     fn api(client: Client, namespace: Option<&str>) -> Api<Self> {
         match namespace {
@@ -100,6 +102,19 @@ impl Kind for EncryptedDisk {
         let instance = self.spec.attachment.as_ref().and_then(|attachment| attachment.instance_ref.as_ref());
         let instance = instance.map(|instance| Dependency::object("EncryptedInstance", &instance.name));
         key.into_iter().chain(instance).collect()
+    }
+
+    fn foresee(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<DiskEffect>,
+    ) -> Option<Observed> {
+        foresee::after(desired, observed, decision)
+    }
+
+    fn calls(&self, desired: &Desired, observed: &Observed, owner: &Owner, effect: &DiskEffect) -> Vec<Call> {
+        foresee::calls(self, desired, observed, owner, effect)
     }
 
     fn report(

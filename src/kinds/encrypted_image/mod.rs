@@ -9,12 +9,13 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Call, Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, DeletionPolicy, ManagementPolicy, SharedStatus, check};
 
 pub mod act;
 pub mod api;
 pub mod decide;
+pub mod foresee;
 pub mod observe;
 pub mod promise;
 pub mod queue;
@@ -39,6 +40,7 @@ impl Kind for EncryptedImage {
     type Machine = ImageMachine;
     type Status = EncryptedImageStatus;
     type Shared = CopyQueue;
+    const READS: &[&str] = foresee::READS;
 
     fn api(client: Client, namespace: Option<&str>) -> Api<Self> {
         match namespace {
@@ -101,6 +103,25 @@ impl Kind for EncryptedImage {
     fn depends_on(&self) -> Vec<Dependency> {
         let pinned = self.status.as_ref().and_then(|status| status.key_id.as_deref());
         Dependency::key(&self.spec.region, pinned, &self.spec.key).into_iter().collect()
+    }
+
+    fn foresee(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<ImageEffect>,
+    ) -> Option<Observed> {
+        foresee::after(desired, observed, decision)
+    }
+
+    fn calls(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        owner: &Owner,
+        effect: &ImageEffect,
+    ) -> Vec<Call> {
+        foresee::calls(self, desired, observed, owner, effect)
     }
 
     fn report(

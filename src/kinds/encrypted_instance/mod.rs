@@ -9,7 +9,7 @@ use kube::{Api, Client};
 
 use crate::decision::Decision;
 use crate::decision::report::Report;
-use crate::kind::{Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Call, Dependency, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{
     AccountReference, DeletionPolicy, KeyReference, ManagementPolicy, SharedStatus, check,
 };
@@ -17,6 +17,7 @@ use crate::resource::{
 pub mod act;
 pub mod api;
 pub mod decide;
+pub mod foresee;
 pub mod observe;
 pub mod promise;
 pub mod report;
@@ -46,6 +47,7 @@ impl Kind for EncryptedInstance {
     type Machine = InstanceMachine;
     type Status = EncryptedInstanceStatus;
     type Shared = ();
+    const READS: &[&str] = foresee::READS;
 
     fn api(client: Client, namespace: Option<&str>) -> Api<Self> {
         match namespace {
@@ -109,6 +111,25 @@ impl Kind for EncryptedInstance {
         let image = spec.image.image_ref.as_ref();
         all.extend(image.map(|image| Dependency::object("EncryptedImage", &image.name)));
         all
+    }
+
+    fn foresee(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<InstanceEffect>,
+    ) -> Option<Observed> {
+        foresee::after(desired, observed, decision)
+    }
+
+    fn calls(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        owner: &Owner,
+        effect: &InstanceEffect,
+    ) -> Vec<Call> {
+        foresee::calls(self, desired, observed, owner, effect)
     }
 
     fn report(

@@ -11,7 +11,7 @@ use kube::{Api, Client};
 
 use crate::decision::report::{Fact, Report};
 use crate::decision::{Decision, Reason};
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Owner, World};
+use crate::kind::{Call, Fault, Invalid, Kind, KindStatus, Owner, World};
 use crate::resource::{AccountReference, SharedStatus, check};
 
 pub mod api;
@@ -35,6 +35,18 @@ const POLL: Duration = Duration::from_secs(1);
 /// Seconds from one scan to the next, at least and at most.
 const INTERVAL_SECONDS: std::ops::RangeInclusive<u64> = 600..=7 * 24 * 3600;
 
+/// The RAM actions that a scan takes.
+const READS: &[&str] = &[
+    "ecs:DescribeDiskDefaultKMSKeyId",
+    "ecs:DescribeDiskEncryptionByDefaultStatus",
+    "ecs:DescribeDisks",
+    "ecs:DescribeImages",
+    "ecs:DescribeInstances",
+    "ecs:DescribeRegions",
+    "ecs:DescribeSnapshots",
+    "kms:DescribeKey",
+];
+
 impl KindStatus for EncryptionAuditStatus {
     fn shared(&self) -> &SharedStatus {
         &self.shared
@@ -49,6 +61,8 @@ impl Kind for EncryptionAudit {
     type Machine = AuditMachine;
     type Status = EncryptionAuditStatus;
     type Shared = Notes;
+    const LOOKS_ONLY: bool = true;
+    const READS: &[&str] = READS;
     const FINALIZES: bool = false;
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
@@ -89,6 +103,15 @@ impl Kind for EncryptionAudit {
     /// An audit creates nothing.
     fn request(&self, _: &Desired, _: &Observed, _: &Owner, _: u32) -> BTreeMap<String, String> {
         BTreeMap::new()
+    }
+
+    /// What a scan will find, nobody can say before.
+    fn foresee(&self, _: &Desired, _: &Observed, _: &Decision<NoEffect>) -> Option<Observed> {
+        None
+    }
+
+    fn calls(&self, _: &Desired, _: &Observed, _: &Owner, effect: &NoEffect) -> Vec<Call> {
+        match *effect {}
     }
 
     fn report(

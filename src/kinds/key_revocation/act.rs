@@ -11,7 +11,7 @@ use super::blast::Blast;
 use super::decide::{Deed, ECS_GRANT, Goal, Lever, Probe, RevocationEffect};
 use super::notes::Notes;
 use super::promise::ACCEPTED;
-use super::{journal, report};
+use super::{journal, report, request};
 use crate::alibaba::{self, Accepted, Cloud, StartProbe};
 use crate::kind::{Fault, FaultClass, Owner, World};
 
@@ -172,11 +172,7 @@ async fn take_evidence(object: &KeyRevocation, world: &World, notes: &Notes) -> 
     let asked = futures::stream::iter(blast.disks.keys()).for_each_concurrent(SNAPSHOTS_AT_ONCE, |disk| {
         let (owner, details, requests) = (&owner, &details, &requests);
         async move {
-            let mut parameters = owner.parameters(&format!("evidence-{disk}"), 1);
-            parameters.insert("RegionId".to_owned(), object.spec.region.clone());
-            parameters.insert("DiskId".to_owned(), disk.clone());
-            parameters.insert("SnapshotName".to_owned(), owner.console_name());
-            owner.add_tags(&mut parameters, &[]);
+            let parameters = request::evidence(object, owner, disk);
             let (outcome, request_id) =
                 match world.cloud.create_snapshot(&object.spec.region, &parameters).await {
                     Ok(created) => (created.id, created.request_id),

@@ -15,13 +15,14 @@ use crate::decision::report::Report;
 use crate::decision::{Decision, Reason};
 use crate::kind::cluster;
 use crate::kind::revocations::{Hit, Hold, Incident};
-use crate::kind::{Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
+use crate::kind::{Call, Fault, Invalid, Kind, KindStatus, Lane, Owner, World};
 use crate::resource::{AccountReference, SharedStatus, check};
 
 pub mod act;
 pub mod api;
 pub mod blast;
 pub mod decide;
+pub mod foresee;
 pub mod inventory;
 pub mod journal;
 pub mod notes;
@@ -30,6 +31,7 @@ pub mod others;
 pub mod own_nodes;
 pub mod promise;
 pub mod report;
+pub mod request;
 mod warm;
 
 use api::{DesiredState, Method, Phase, RestoreTo, RunningInstances};
@@ -62,6 +64,7 @@ impl Kind for KeyRevocation {
     type Machine = RevocationMachine;
     type Status = KeyRevocationStatus;
     type Shared = Notes;
+    const READS: &[&str] = foresee::READS;
     const LANE: Lane = Lane::Emergency;
     const ALARMS: &[&str] = &["JournalBroken", "RevocationReverted"];
 
@@ -105,6 +108,33 @@ impl Kind for KeyRevocation {
     ) -> BTreeMap<String, String> {
         // A revocation creates no resource that it could own.
         BTreeMap::new()
+    }
+
+    fn foresee(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        decision: &Decision<RevocationEffect>,
+    ) -> Option<Observed> {
+        foresee::after(self, desired, observed, decision)
+    }
+
+    fn calls(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        owner: &Owner,
+        effect: &RevocationEffect,
+    ) -> Vec<Call> {
+        foresee::calls(self, desired, observed, owner, effect)
+    }
+
+    /// Who is hit is part of what would be done, and is only shown by a plan before the cut.
+    fn preview(&self) -> Option<Self> {
+        let untouched = self.status.as_ref().is_none_or(|status| status.prior_state.is_none());
+        let revokes = self.spec.desired_state == DesiredState::Revoked && untouched;
+        let spec = KeyRevocationSpec { desired_state: DesiredState::Planned, ..self.spec.clone() };
+        revokes.then(|| KeyRevocation { spec, ..self.clone() })
     }
 
     fn report(

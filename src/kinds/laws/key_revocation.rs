@@ -8,8 +8,9 @@ use super::super::key_revocation::decide::{
     Deed, Desired, Goal, Inventory, KeyCheck, Observed, RevocationEffect, RevocationMachine, Running, Stage,
     Starts, Step, Switch, Wanted,
 };
-use super::super::key_revocation::promise;
+use super::super::key_revocation::{KeyRevocation, promise};
 use crate::decision::{Decision, Machine, Reason};
+use crate::kind::Kind;
 
 type Decider = fn(&Desired, &Observed) -> Decision<RevocationEffect>;
 
@@ -36,7 +37,29 @@ fn broken_law(decide: Decider) -> Option<String> {
             _ => Ok(()),
         }
     });
-    result.err().map(|error| error.to_string())
+    let ends = || {
+        let config = ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config)
+            .run(&(desired(), observed()), |(desired, observed)| comes_to_an_end(&desired, &observed, decide))
+    };
+    result.and_then(|()| ends()).err().map(|error| error.to_string())
+}
+
+/// Every effect leads somewhere, and nothing is foreseen for ever.
+fn comes_to_an_end(desired: &Desired, observed: &Observed, decide: Decider) -> Result<(), TestCaseError> {
+    let object: KeyRevocation = super::object(serde_json::json!({
+        "region": "cn-a", "keyId": "key-a", "desiredState": "Revoked", "reason": "a rehearsal", "requestedBy": "a",
+    }));
+    let mut seen = observed.clone();
+    for _ in 0..100 {
+        let decision = decide(desired, &seen);
+        let next = object.foresee(desired, &seen, &decision);
+        prop_assert!(next.is_some() || !matches!(decision, Decision::Do(_)), "{:?} leads nowhere", decision);
+        let Some(next) = next else { return Ok(()) };
+        seen = next;
+    }
+    prop_assert!(false, "a forecast without an end: {seen:?}");
+    Ok(())
 }
 
 fn may_do(desired: &Desired, observed: &Observed, effect: &RevocationEffect) -> Result<(), TestCaseError> {

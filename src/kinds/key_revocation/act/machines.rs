@@ -15,6 +15,7 @@ use super::super::api::KeyRevocation;
 use super::super::decide::{Deed, Goal, Starts};
 use super::super::notes::{Notes, StartTry};
 use super::super::promise::ACCEPTED;
+use super::super::request::BATCH;
 use super::super::{journal, report};
 use super::{read_afresh, remember, say, say_call, summary};
 use crate::alibaba::{self, BatchOutcome, Class, Instance};
@@ -24,8 +25,6 @@ use crate::kind::{Fault, World};
 pub const GONE: &str = "InvalidInstanceId.NotFound";
 /// The cloud's word for an instance that is not in the state from which it could be stopped: it stands or is on its way.
 const NOT_RUNNING: &str = "IncorrectInstanceStatus";
-/// Instances of one batch call.
-const BATCH: usize = 100;
 
 /// What is known so far of each instance, and which requests said so.
 #[derive(Default)]
