@@ -16,8 +16,10 @@ pub mod crds;
 pub mod dev;
 pub mod journal;
 pub mod lane;
+pub mod manifest;
 pub mod operator;
 pub mod output;
+pub mod plan;
 pub mod reading;
 pub mod run;
 #[cfg(feature = "dev")]
@@ -58,6 +60,8 @@ enum Command {
     Status(status::Args),
     /// One object in full: why it is not Ready, what is behind that, and what to type next.
     Why(why::Args),
+    /// The calls to the cloud that applying manifests would cause; changes nothing.
+    Plan(Box<plan::Args>),
     /// Without any cluster: says what in the account is encrypted, under which sort of key, and what is not.
     Audit(audit::Args),
     /// Emergency, without any cluster: takes a key from ECS and says who is hit.
@@ -80,7 +84,16 @@ fn command() -> clap::Command {
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let parsed = command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // There, 2 means that something would change.
+        Err(error) if error.use_stderr() && std::env::args().nth(1).as_deref() == Some("plan") => {
+            let _ = error.print();
+            return ExitCode::FAILURE;
+        }
+        Err(error) => error.exit(),
+    };
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let quiet = !matches!(cli.command, Command::Run(_));
@@ -113,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => runtime.block_on(check::run(args)),
         Command::Status(args) => runtime.block_on(status::run(args)),
         Command::Why(args) => runtime.block_on(why::run(args)),
+        Command::Plan(args) => runtime.block_on(plan::run(*args)),
         Command::Audit(args) => runtime.block_on(audit::run(args)),
         Command::Revoke(args) => runtime.block_on(break_glass::revoke::run(*args)),
         Command::Restore(args) => runtime.block_on(break_glass::restore::run(args)),

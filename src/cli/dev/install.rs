@@ -1,6 +1,6 @@
-//! Reads manifests, installs the CRDs, and applies objects the way `kubectl apply --server-side` does.
+//! Takes the samples or the user's manifests, installs the CRDs, and applies objects the way `kubectl apply --server-side` does.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
-use serde::Deserialize;
 use serde_json::Value;
 
+use crate::cli::manifest::{self, Document};
 use crate::cli::output;
 use crate::kind::Kind;
 use crate::kinds::{self, Visitor};
@@ -48,20 +48,13 @@ pub struct Manifest {
 
 /// The user's files, or the samples.
 pub fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, ExitCode> {
-    let mut manifests = Vec::new();
+    let mut documents = manifest::read(files)?;
     if files.is_empty() {
         for (name, text) in SAMPLES {
-            manifests.extend(parse(&format!("deploy/samples/{name}"), text)?);
+            documents.extend(manifest::parse(&format!("deploy/samples/{name}"), text)?);
         }
     }
-    for file in files {
-        for file in expand(file)? {
-            let text = std::fs::read_to_string(&file).map_err(|error| {
-                output::fail(&format!("cannot read {}", file.display()), &error, "Check the path.")
-            })?;
-            manifests.extend(parse(&file.display().to_string(), &text)?);
-        }
-    }
+    let manifests = documents.into_iter().map(appliable).collect::<Result<Vec<_>, _>>()?;
     if !manifests.iter().any(|manifest| manifest.ours) {
         return Err(output::fail(
             "nothing to do",
@@ -72,78 +65,16 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Manifest>, ExitCode> {
     Ok(manifests)
 }
 
-/// A directory stands for the YAML files in it.
-fn expand(path: &Path) -> Result<Vec<PathBuf>, ExitCode> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let entries = std::fs::read_dir(path).map_err(|error| {
-        output::fail(&format!("cannot read {}", path.display()), &error, "Check the path.")
-    })?;
-    let is_yaml =
-        |path: &PathBuf| path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
-    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
-    files.retain(|file| file.file_name().is_none_or(|name| name != "kustomization.yaml"));
-    files.sort();
-    Ok(files)
-}
-
-fn parse(origin: &str, text: &str) -> Result<Vec<Manifest>, ExitCode> {
-    let refuse = |number: usize, why: &dyn std::fmt::Display, next: &str| {
-        Err(output::fail(&format!("{origin}, document {number}"), why, next))
+fn appliable(document: Document) -> Result<Manifest, ExitCode> {
+    let Document { origin, api_version, kind, namespace, name, body } = document;
+    let Some(Served { resource, ours, cluster }) = served(&api_version, &kind) else {
+        let why = format!("{kind} of {api_version} is nothing that this command applies");
+        let next =
+            format!("Give objects of {GROUP}, and the Namespaces, Secrets and ConfigMaps that they need.");
+        return Err(output::fail(&origin, &why, &next));
     };
-    let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
-        Ok(documents) => documents,
-        Err(error) => return Err(output::fail(origin, &error, "It must be YAML or JSON.")),
-    };
-    let mut manifests = Vec::new();
-    for (index, body) in documents.into_iter().enumerate().filter(|(_, body)| !body.is_null()) {
-        let number = index + 1;
-        let Ok(head) = Head::deserialize(&body) else {
-            return refuse(
-                number,
-                &"apiVersion, kind and metadata.name are needed",
-                "See deploy/samples for examples.",
-            );
-        };
-        let Some(Served { resource, ours, cluster }) = served(&head.api_version, &head.kind) else {
-            let why = format!("{} of {} is nothing that this command applies", head.kind, head.api_version);
-            return refuse(
-                number,
-                &why,
-                &format!(
-                    "Give objects of {GROUP}, and the Namespaces, Secrets and ConfigMaps that they need."
-                ),
-            );
-        };
-        let namespace = head.metadata.namespace.unwrap_or_else(|| "default".to_owned());
-        let origin = origin.to_owned();
-        manifests.push(Manifest {
-            origin,
-            kind: head.kind,
-            namespace,
-            name: head.metadata.name,
-            resource,
-            ours,
-            cluster,
-            body,
-        });
-    }
-    Ok(manifests)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head {
-    api_version: String,
-    kind: String,
-    metadata: HeadMeta,
-}
-
-#[derive(Deserialize)]
-struct HeadMeta {
-    name: String,
-    namespace: Option<String>,
+    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
+    Ok(Manifest { origin, kind, namespace, name, resource, ours, cluster, body })
 }
 
 /// How the API serves a kind, whether it is the operator's, and whether it belongs to no namespace.
@@ -245,11 +176,12 @@ pub fn api(client: &Client, manifest: &Manifest) -> Api<DynamicObject> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn every_sample_is_built_in_and_readable() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
-        let on_disk = expand(&directory).expect("the samples are there");
+        let on_disk = manifest::expand(&directory).expect("the samples are there");
         let names: Vec<_> = on_disk.iter().filter_map(|file| file.file_name()?.to_str()).collect();
         let built_in: Vec<_> = SAMPLES.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, built_in, "src/cli/dev/samples.in lists them");
@@ -258,8 +190,8 @@ mod tests {
 
     #[test]
     fn a_manifest_that_is_not_ours_is_refused() {
-        assert!(parse("x", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n").is_err());
-        assert!(parse("x", "kind: EncryptedImage\n").is_err());
-        assert!(parse("x", "{").is_err());
+        let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n";
+        let document = manifest::parse("x", text).expect("readable").remove(0);
+        assert!(appliable(document).is_err());
     }
 }

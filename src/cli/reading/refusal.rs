@@ -29,7 +29,7 @@ impl From<kube::Error> for Error {
 
 impl Error {
     /// The status code that the API answered.
-    fn code(&self) -> Option<u16> {
+    pub fn code(&self) -> Option<u16> {
         match self {
             Error::Kube(kube::Error::Api(status)) => Some(status.code),
             Error::Kube(_) | Error::Late | Error::Endless => None,

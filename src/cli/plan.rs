@@ -1,0 +1,407 @@
+//! `ecskms plan`: the calls to the cloud that applying manifests would cause, and the RAM actions that they take. Changes nothing.
+//!
+//! The API server says by a dry run how each object would stand; then the operator's own look and its own decisions are rehearsed
+//! over what each of them would lead to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ApiResource, ListParams};
+use kube::runtime::watcher::Event;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use super::manifest::{self, Document};
+use super::output;
+use super::reading::{Error, Form, Where, within};
+use crate::alibaba::{self, Cloud, Network, Source};
+use crate::decision::Reason;
+use crate::engine::rehearse::{End, Rehearsal, rehearse};
+use crate::kind::{Clock, Kind, Lane, Settings, World, accounts};
+use crate::kinds::{self, Visitor};
+use crate::resource::GROUP;
+
+mod overlay;
+mod print;
+mod stand;
+
+use overlay::Overlay;
+use stand::Way;
+
+/// The calls to the cloud that applying manifests would cause, and the RAM actions that they take; changes nothing.
+///
+/// Needs the right to apply the objects (nothing is written: the API server is asked for a dry run) and the operator's credentials,
+/// or such as may read what the operator reads.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing in the cloud would change; 2 something would; 3 nothing would, but an object would be blocked \
+                        or wait for somebody; 1 an object could not be planned, or wrong arguments."
+)]
+pub struct Args {
+    /// A file or directory of manifests, or - for standard input; may be given more than once.
+    #[arg(long = "filename", short = 'f', required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Plans the deletion of the objects instead.
+    #[arg(long, env = "ECSKMS_PLAN_DELETE", conflicts_with = "server_side")]
+    delete: bool,
+    #[command(flatten)]
+    way: Way,
+    #[command(flatten)]
+    place: Where,
+    /// table: lines for people; or json.
+    #[arg(long, short, env = "ECSKMS_OUTPUT", default_value = "table", value_name = "FORM")]
+    output: Form,
+    /// The region whose STS answers; without it, the central one.
+    #[arg(long, env = "ECSKMS_REGION", value_name = "REGION")]
+    region: Option<String>,
+    /// Sends every product's calls to this address.
+    #[arg(long, env = "ECSKMS_CLOUD_ENDPOINT", value_name = "URL")]
+    cloud_endpoint: Option<String>,
+    /// Uses the cloud's VPC endpoints, which serve only their own region.
+    #[arg(long, env = "ECSKMS_VPC")]
+    vpc: bool,
+}
+
+/// The exit code if something in the cloud would change.
+const CHANGES: u8 = 2;
+/// The exit code if nothing would, but somebody must move.
+const NEEDS: u8 = 3;
+/// Objects that are looked at together; the gateway joins their reads.
+const AT_ONCE: usize = 16;
+
+type Notice = for<'a> fn(&'a Client, &'a World) -> BoxFuture<'a, Result<(), Error>>;
+type Rehearse = for<'a> fn(Value, &'a World, bool) -> BoxFuture<'a, Result<Rehearsal, String>>;
+
+/// A kind, as it is planned.
+struct Planner {
+    resource: ApiResource,
+    is_namespaced: bool,
+    reads: &'static [&'static str],
+    /// Tells the world of the kind's objects, if it is one that all others ask for.
+    notice: Option<Notice>,
+    rehearse: Rehearse,
+}
+
+/// One object of the files.
+struct Planned {
+    document: Document,
+    namespace: Option<String>,
+    reads: &'static [&'static str],
+    /// What would be done about it, or why nobody can say.
+    outcome: Result<Rehearsal, String>,
+    /// True if there is none of that name yet.
+    is_new: bool,
+}
+
+impl Planned {
+    /// Where only the role of ECS is missing, which the object's account in the same files makes first, nobody must move.
+    fn after_its_account(mut self, accounts: &[Planned]) -> Planned {
+        let account = self.document.body["spec"]["accountRef"]["name"].as_str();
+        let Some(account) = accounts.iter().find(|one| Some(&*one.document.name) == account) else {
+            return self;
+        };
+        let grants = account.outcome.as_ref().is_ok_and(Rehearsal::changes);
+        if let Ok(outcome) = &mut self.outcome
+            && grants
+            && outcome.reason == Reason::EcsRoleMissing
+        {
+            outcome.end = End::Waiting;
+            outcome.reason = Reason::DependencyNotReady;
+            let Document { kind, name, .. } = &account.document;
+            outcome.message =
+                format!("{kind} {name} makes the role of ECS first. Plan again once it is there.");
+        }
+        self
+    }
+}
+
+/// Everything that is printed.
+struct Plan {
+    objects: Vec<Planned>,
+    /// Objects of other kinds, which the operator has nothing to do with.
+    others: usize,
+    is_deletion: bool,
+}
+
+/// Plans, and says so by the exit code.
+pub async fn run(args: Args) -> ExitCode {
+    match go(&args).await {
+        Ok(code) | Err(code) => code,
+    }
+}
+
+async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
+    let planners = planners();
+    let all = manifest::read(&args.files)?;
+    let given = all.len();
+    let (mut ours, mut support) = (Vec::new(), Vec::new());
+    for document in all {
+        match find(&planners, &document) {
+            Some(planner) => ours.push((planner, document)),
+            None => support.push(document),
+        }
+    }
+    if ours.is_empty() {
+        let why = format!("no object of {GROUP} among the {given} that were given");
+        return Err(output::fail("nothing to plan", &why, "See deploy/samples for examples."));
+    }
+    // Its codes mean something else here.
+    let (client, namespace) = args.place.connect().await.map_err(|_| ExitCode::FAILURE)?;
+    let others = support.len();
+    let overlay = Overlay::default();
+    if !args.delete {
+        support.iter().for_each(|document| overlay.put_secret(document, &namespace));
+    }
+    let world = world(args, &client, &overlay, &planners).await?;
+    let mut standing = Vec::new();
+    for (planner, document) in ours {
+        standing.push(stand(args, &client, &namespace, planner, document, &overlay).await);
+    }
+    // What others stand on comes first, and is then seen as it would be.
+    let (accounts, rest): (Vec<_>, Vec<_>) = standing.into_iter().partition(|one| one.is_account());
+    let mut objects = Vec::new();
+    for one in accounts {
+        let path = one.path.clone();
+        let (planned, object) = one.plan(&world).await;
+        if let (Ok(Rehearsal { end: End::Settled, .. }), Some(object)) = (&planned.outcome, object) {
+            overlay.put(path, ready(object));
+        }
+        objects.push(planned);
+    }
+    let rest = futures::stream::iter(rest).map(|one| one.plan(&world).map(|(planned, _)| planned));
+    let rest: Vec<Planned> = rest.buffered(AT_ONCE).collect().await;
+    let rest: Vec<Planned> = rest.into_iter().map(|one| one.after_its_account(&objects)).collect();
+    objects.extend(rest);
+    let plan = Plan { objects, others, is_deletion: args.delete };
+    match args.output {
+        Form::Json => output::say(print::json(&plan)),
+        Form::Table => print::table(&plan),
+    }
+    Ok(ExitCode::from(plan.code()))
+}
+
+impl Plan {
+    fn code(&self) -> u8 {
+        let outcomes = || self.objects.iter().map(|one| one.outcome.as_ref());
+        let unknown = |outcome: Result<&Rehearsal, &String>| outcome.is_ok_and(|one| one.end != End::Unknown);
+        if !outcomes().all(unknown) {
+            return 1;
+        }
+        if outcomes().flatten().any(Rehearsal::changes) {
+            return CHANGES;
+        }
+        let rests = |one: &Rehearsal| one.end == End::Settled || one.reason == Reason::Suspended;
+        if outcomes().flatten().all(rests) { 0 } else { NEEDS }
+    }
+}
+
+fn find<'a>(planners: &'a [Planner], document: &Document) -> Option<&'a Planner> {
+    let is = |planner: &&Planner| {
+        planner.resource.api_version == document.api_version && planner.resource.kind == document.kind
+    };
+    planners.iter().find(is)
+}
+
+/// Every kind, in the order of the registry.
+fn planners() -> Vec<Planner> {
+    struct Collector(Vec<Planner>);
+    impl Visitor for Collector {
+        fn visit<K: Kind>(&mut self) {
+            self.0.push(Planner {
+                resource: ApiResource::erase::<K>(&()),
+                is_namespaced: K::crd().spec.scope == "Namespaced",
+                reads: K::READS,
+                notice: (K::LANE == Lane::Emergency).then_some(notice::<K> as Notice),
+                rehearse: |object, world, is_new| {
+                    async move {
+                        let object: K = serde_json::from_value(object)
+                            .map_err(|error| output::clean(&error.to_string()))?;
+                        Ok(rehearse(object, world, is_new).await)
+                    }
+                    .boxed()
+                },
+            });
+        }
+    }
+    let mut collector = Collector(Vec::new());
+    kinds::visit(&mut collector);
+    collector.0
+}
+
+/// One object before it is planned.
+struct Standing<'a> {
+    planner: &'a Planner,
+    document: Document,
+    namespace: Option<String>,
+    path: String,
+    /// How it would stand: None if there is none, and so nothing to delete; else why nobody can say.
+    object: Result<Option<stand::Standing>, String>,
+}
+
+impl Standing<'_> {
+    fn is_account(&self) -> bool {
+        self.planner.resource.kind == accounts::KIND
+    }
+
+    /// What would be done about it, and how it would stand.
+    async fn plan(self, world: &World) -> (Planned, Option<Value>) {
+        let Standing { planner, document, namespace, object, .. } = self;
+        let (is_new, object) = match object {
+            Ok(Some(stand::Standing { object, is_new })) => (is_new, Ok(Some(object))),
+            Ok(None) => (false, Ok(None)),
+            Err(why) => (false, Err(why)),
+        };
+        let outcome = match &object {
+            Ok(Some(object)) => (planner.rehearse)(object.clone(), world, is_new).await,
+            Ok(None) => Ok(Rehearsal::nothing("There is no such object.")),
+            Err(why) => Err(why.clone()),
+        };
+        let planned = Planned { document, namespace, reads: planner.reads, outcome, is_new };
+        (planned, object.ok().flatten())
+    }
+}
+
+/// How the object would stand; what is to be there is seen by everything else.
+async fn stand<'a>(
+    args: &Args,
+    client: &Client,
+    namespace: &str,
+    planner: &'a Planner,
+    document: Document,
+    overlay: &Overlay,
+) -> Standing<'a> {
+    let namespace = document.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+    let namespace = planner.is_namespaced.then_some(namespace);
+    let api = match &namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &planner.resource),
+        None => Api::all_with(client.clone(), &planner.resource),
+    };
+    let path = format!("{}/{}", api.resource_url(), document.name);
+    let object = match args.delete {
+        true => stand::deleted(&api, &document.name).await,
+        false => stand::applied(client, &api, &document, namespace.as_deref(), &args.way).await.map(Some),
+    };
+    if let Ok(Some(standing)) = &object {
+        overlay.put(path.clone(), standing.object.clone());
+    }
+    let object = object.map_err(|error| refused(&error, &planner.resource, namespace.as_deref()));
+    Standing { planner, document, namespace, path, object }
+}
+
+/// Why the API server would not take it, and what to do.
+fn refused(error: &Error, resource: &ApiResource, namespace: Option<&str>) -> String {
+    let plural = &resource.plural;
+    let next = match (error.code(), namespace) {
+        (Some(403), _) => format!(
+            "If you may not: a plan needs the verbs get, create and patch for {plural}.{GROUP} (delete with --delete), although \
+             nothing is written; without them, let a pipeline plan that has them."
+        ),
+        (Some(404), Some(namespace)) => format!(
+            "Is there a namespace {namespace}, and are the CRDs installed (ecskms crds | kubectl apply --server-side -f -)?"
+        ),
+        (Some(404), None) => {
+            "Are the CRDs installed (ecskms crds | kubectl apply --server-side -f -)?".to_owned()
+        }
+        (Some(409), _) => {
+            "Say whose fields they are with --field-manager, or take them with --force-conflicts.".to_owned()
+        }
+        (Some(400 | 422), _) => "Correct the manifest; kubectl explain describes every field.".to_owned(),
+        _ => "Try again; kubectl get --raw /readyz says how the API is.".to_owned(),
+    };
+    let text = error.to_string();
+    let end = if text.ends_with('.') { "" } else { "." };
+    format!("The API server would not take it: {text}{end} {next}")
+}
+
+/// An account as it is once somebody has looked at it: others of the same files may use it.
+fn ready(mut account: Value) -> Value {
+    let generation = account["metadata"]["generation"].clone();
+    let condition = json!({ "type": "Ready", "status": "True", "reason": Reason::Available.as_str(), "message": "",
+        "observedGeneration": generation, "lastTransitionTime": jiff::Timestamp::now().to_string() });
+    if !account["status"].is_object() {
+        account["status"] = json!({});
+    }
+    account["status"]["observedGeneration"] = generation;
+    account["status"]["conditions"] = json!([condition]);
+    account
+}
+
+/// The world as the operator would see it, through what is planned.
+async fn world(
+    args: &Args,
+    client: &Client,
+    overlay: &Overlay,
+    planners: &[Planner],
+) -> Result<World, ExitCode> {
+    let settings = alibaba::Settings {
+        endpoint_override: args.cloud_endpoint.clone(),
+        network: if args.vpc { Network::Vpc } else { Network::Public },
+        sts_region: args.region.clone(),
+        ..alibaba::Settings::default()
+    };
+    let cloud = Cloud::new(settings, Source::Chain).map_err(|error| {
+        output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
+    })?;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let unreadable = |what: &str, error: Error, right: &str| {
+        let next = format!("Check KUBECONFIG and --context, and whether you may {right}.");
+        output::fail(what, &error, &next)
+    };
+    let cluster = within(namespaces.get("kube-system")).await.map_err(|error| {
+        unreadable("it is not known which cluster this is", error, "get namespace kube-system")
+    })?;
+    let cluster = cluster.metadata.uid.unwrap_or_default();
+    let identity = "ecskms-plan".to_owned();
+    let world = World {
+        kube: overlay.client(client.clone()),
+        cloud,
+        clock: Clock::System,
+        account: None,
+        accounts: kinds::accounts(),
+        claims: Arc::default(),
+        revocations: Arc::default(),
+        fresh: Arc::default(),
+        settings: Settings::standard(cluster, args.place.lease_namespace.clone(), identity),
+    };
+    for planner in planners {
+        let Some(notice) = planner.notice else { continue };
+        let plural = &planner.resource.plural;
+        notice(client, &world).await.map_err(|error| {
+            let what = format!("the {plural} cannot be read, so that it is not known which keys are held");
+            unreadable(&what, error, &format!("list {plural}.{GROUP}"))
+        })?;
+    }
+    Ok(world)
+}
+
+/// Tells the world of the kind's objects, as the watch of the emergency lane does.
+fn notice<'a, K: Kind>(client: &'a Client, world: &'a World) -> BoxFuture<'a, Result<(), Error>> {
+    async move {
+        let listed = match within(K::api(client.clone(), None).list(&ListParams::default())).await {
+            Err(error) if error.code() == Some(404) => {
+                K::unserved(world);
+                return Ok(());
+            }
+            other => other?,
+        };
+        K::notice(&Event::Init, world);
+        listed.into_iter().for_each(|object| K::notice(&Event::InitApply(object), world));
+        K::notice(&Event::InitDone, world);
+        Ok(())
+    }
+    .boxed()
+}
+
+/// The RAM actions of all objects: those that change something, and those that look.
+fn ram_actions(plan: &Plan) -> BTreeMap<&'static str, Vec<String>> {
+    let of = |actions: std::collections::BTreeSet<String>| actions.into_iter().collect::<Vec<_>>();
+    let done = plan.objects.iter().filter_map(|one| one.outcome.as_ref().ok());
+    let change = done.flat_map(|one| one.calls().flat_map(|call| call.ram_actions()).collect::<Vec<_>>());
+    let look = plan.objects.iter().flat_map(|one| one.reads.iter().map(|read| (*read).to_owned()));
+    BTreeMap::from([("change", of(change.collect())), ("look", of(look.collect()))])
+}

@@ -1,0 +1,130 @@
+//! How an object would stand once its manifest was applied, or it was deleted: the API server's own word, by a dry run.
+
+use std::collections::BTreeSet;
+
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use kube::api::{DeleteParams, DynamicObject};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Map, Value, json};
+
+use super::super::manifest::Document;
+use super::super::reading::{Error, within};
+
+/// Where kubectl keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Who the dry run says that it is, where the user names nobody.
+pub const MANAGER: &str = "ecskms-plan";
+
+/// How the manifests would be applied.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Way {
+    /// Plans what applying on the server's side would do, as Argo CD and Flux do; without it, what kubectl apply would.
+    #[arg(long, env = "ECSKMS_SERVER_SIDE")]
+    server_side: bool,
+    /// The field manager that applies; needed where a field that it leaves out should go.
+    #[arg(long, env = "ECSKMS_FIELD_MANAGER", requires = "server_side", value_parser = manager, value_name = "NAME")]
+    field_manager: Option<String>,
+    /// Takes fields over from other managers.
+    #[arg(long, env = "ECSKMS_FORCE_CONFLICTS", requires = "server_side")]
+    force_conflicts: bool,
+}
+
+/// It becomes part of an address.
+fn manager(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    match !text.is_empty() && text.len() <= 128 && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("1 to 128 letters, digits, dots, hyphens and underscores".to_owned()),
+    }
+}
+
+/// An object as it would stand.
+pub struct Standing {
+    /// All of it, status included.
+    pub object: Value,
+    /// True if there is none of that name yet.
+    pub is_new: bool,
+}
+
+/// What kubectl apply, or apply on the server's side, would make of the object. The namespace is that of its kind, if it has one.
+pub async fn applied(
+    client: &Client,
+    api: &Api<DynamicObject>,
+    document: &Document,
+    namespace: Option<&str>,
+    way: &Way,
+) -> Result<Standing, Error> {
+    let live = within(api.get_opt(&document.name)).await?;
+    let mut body = document.body.clone();
+    if let (Some(namespace), Some(meta)) = (namespace, body["metadata"].as_object_mut()) {
+        meta.insert("namespace".to_owned(), json!(namespace));
+    }
+    let all = api.resource_url();
+    let one = format!("{all}/{}", document.name);
+    let (method, url, form) = match (&live, way.server_side) {
+        (_, true) => (Method::PATCH, one, "application/apply-patch+yaml"),
+        (Some(live), false) => {
+            if let Some(before) = last_applied(live) {
+                forget(&before, &mut body);
+            }
+            (Method::PATCH, one, "application/merge-patch+json")
+        }
+        (None, false) => (Method::POST, all.to_owned(), "application/json"),
+    };
+    let force = if way.server_side && way.force_conflicts { "&force=true" } else { "" };
+    let manager = way.field_manager.as_deref().unwrap_or(MANAGER);
+    let uri = format!("{url}?dryRun=All&fieldValidation=Strict&fieldManager={manager}{force}");
+    let request = Request::builder().method(method).uri(uri).header(CONTENT_TYPE, form);
+    let request = request.body(body.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
+    let mut object: Value = within(client.request(request)).await?;
+    if let Some(live) = &live {
+        object["status"] = live.data.get("status").cloned().unwrap_or(Value::Null);
+    }
+    Ok(Standing { object, is_new: live.is_none() })
+}
+
+/// The object on its way out; None if there is none.
+pub async fn deleted(api: &Api<DynamicObject>, name: &str) -> Result<Option<Standing>, Error> {
+    let Some(live) = within(api.get_opt(name)).await? else { return Ok(None) };
+    if live.metadata.deletion_timestamp.is_none() {
+        let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
+        within(api.delete(name, &params)).await?;
+    }
+    let mut object = serde_json::to_value(&live).map_err(kube::Error::SerdeError)?;
+    object["metadata"]["deletionTimestamp"] = json!(jiff::Timestamp::now().to_string());
+    Ok(Some(Standing { object, is_new: false }))
+}
+
+fn last_applied(live: &DynamicObject) -> Option<Value> {
+    serde_json::from_str(live.annotations().get(LAST_APPLIED)?).ok()
+}
+
+/// Adds nulls for what was applied before and is left out now: kubectl takes it away.
+fn forget(before: &Value, body: &mut Value) {
+    let (Some(before), Some(now)) = (before.as_object(), body.as_object_mut()) else { return };
+    let left_out: BTreeSet<&String> = before.keys().filter(|key| !now.contains_key(*key)).collect();
+    let nulls: Map<String, Value> = left_out.into_iter().map(|key| (key.clone(), Value::Null)).collect();
+    for (key, value) in now.iter_mut() {
+        if let Some(old) = before.get(key) {
+            forget(old, value);
+        }
+    }
+    now.extend(nulls);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_applied_and_is_left_out_goes_and_what_others_set_stays() {
+        let before = json!({ "spec": { "a": 1, "b": { "c": 1, "d": 2 }, "list": [1, 2] } });
+        let mut body = json!({ "spec": { "b": { "d": 3 }, "list": [1], "new": true } });
+        forget(&before, &mut body);
+        assert_eq!(
+            body,
+            json!({ "spec": { "a": null, "b": { "c": null, "d": 3 }, "list": [1], "new": true } })
+        );
+    }
+}
