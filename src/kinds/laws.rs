@@ -67,12 +67,10 @@ fn broken_law<K: Kind>(subject: &Subject<K>, decide: Decider<K>) -> Option<Strin
         may_decide(subject, &desired, &observed, &decision)?;
         is_well_told(subject, &desired, &observed, &decision)
     });
-    let ends = || {
-        let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() };
-        TestRunner::new(config)
-            .run(&pairs, |(desired, observed)| comes_to_an_end(subject, &desired, &observed, decide))
-    };
-    result.and_then(|()| ends()).err().map(|error| error.to_string())
+    let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() };
+    let ends = TestRunner::new(config)
+        .run(&pairs, |(desired, observed)| comes_to_an_end(subject, &desired, &observed, decide));
+    result.err().or(ends.err()).map(|error| error.to_string())
 }
 
 fn may_decide<K: Kind>(

@@ -4,7 +4,7 @@
 Needs lua5.1, the language that Argo CD speaks, and pyyaml; where one is absent, ends with code 77 and a line
 SKIP.
 Knows nothing of Argo CD beyond its contract: a global `obj` in, a table with status and message out.
-The objects are those of tests/vectors/standings.json, which the operator wrote itself (tests/standings.rs), and a few
+The objects are those of tests/vectors/standings.json, which the operator wrote itself (tests/operator/standings.rs), and a few
 that no operator writes.
 """
 

@@ -73,7 +73,7 @@ fn the_samples_say_that_the_requester_and_the_approvals_stay_as_in_the_record() 
     );
 }
 
-/// What the operator itself wrote (tests/standings.rs), as the rules of Flux judge it.
+/// What the operator itself wrote (tests/operator/standings.rs), as the rules of Flux judge it.
 #[test]
 fn flux_fails_for_what_needs_somebody_and_not_for_what_was_asked_for() {
     let rules = read("deploy/flux/revocations.yaml");

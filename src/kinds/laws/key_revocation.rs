@@ -37,12 +37,10 @@ fn broken_law(decide: Decider) -> Option<String> {
             _ => Ok(()),
         }
     });
-    let ends = || {
-        let config = ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
-        TestRunner::new(config)
-            .run(&(desired(), observed()), |(desired, observed)| comes_to_an_end(&desired, &observed, decide))
-    };
-    result.and_then(|()| ends()).err().map(|error| error.to_string())
+    let config = ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
+    let ends = TestRunner::new(config)
+        .run(&(desired(), observed()), |(desired, observed)| comes_to_an_end(&desired, &observed, decide));
+    result.err().or(ends.err()).map(|error| error.to_string())
 }
 
 /// Every effect leads somewhere, and nothing is foreseen for ever.

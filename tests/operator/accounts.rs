@@ -14,8 +14,7 @@ use sim::cloud::{
     SECOND_ACCOUNT,
 };
 
-mod stage;
-use stage::{Mode, Stage, condition, disk, message};
+use crate::stage::{Mode, Stage, condition, disk, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HOME: &str = "ecskms-system";
@@ -89,7 +88,7 @@ async fn an_object_lands_in_the_account_that_it_names_and_the_role_there_is_made
     let here = stage.until_ready("EncryptedDisk", "here").await;
     assert_eq!(
         (&there["status"]["keyId"], &here["status"]["keyId"]),
-        (&json!(SECOND_KEY), &json!(stage::KEY))
+        (&json!(SECOND_KEY), &json!(crate::stage::KEY))
     );
     let second = second_state(&stage).await;
     let id = there["status"]["diskId"].as_str().expect("an id");
@@ -330,7 +329,7 @@ async fn a_key_of_another_account_is_revoked_there_and_comes_back() {
     let process = stage.start().await;
     let keys = async |stage: &Stage| {
         let of = |state: &Value, id: &str| state["keys"][id]["state"].as_str().unwrap_or_default().to_owned();
-        (of(&second_state(stage).await, SECOND_KEY), of(&stage.control("state").await, stage::KEY))
+        (of(&second_state(stage).await, SECOND_KEY), of(&stage.control("state").await, crate::stage::KEY))
     };
     let enabled = || "Enabled".to_owned();
     stage.apply(revocation("early", "Revoked", "Recorded")).await;

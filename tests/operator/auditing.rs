@@ -1,7 +1,5 @@
 //! What the tests of audits share: objects, waits, and what is read of a status.
 
-#![allow(dead_code)] // Each test binary uses its own part.
-
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
@@ -11,7 +9,7 @@ use kube::api::{Patch, PostParams};
 use serde_json::{Value, json};
 
 use crate::revocation::calls;
-use crate::stage::{self, KEY, Stage, condition};
+use crate::stage::{KEY, Stage, condition};
 
 /// An hour of paused time.
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -89,7 +87,7 @@ pub async fn allow(stage: &Stage, actions: &[&str], regions: &[&str]) {
     stage.order("PUT", "settings", json!({ "limitedPolicy": policy })).await;
 }
 
-pub async fn limited(stage: &Stage) -> stage::Process {
+pub async fn limited(stage: &Stage) -> crate::stage::Process {
     stage.start_as(sim::cloud::LIMITED_ACCESS_KEY_ID, sim::cloud::LIMITED_ACCESS_KEY_SECRET).await
 }
 

@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{revocation, revoke, set_desired};
-use stage::{IMAGE, KEY, Stage, condition, disk, image, instance, message};
+use crate::revocation::{revocation, revoke, set_desired};
+use crate::stage::{IMAGE, KEY, Stage, condition, disk, image, instance, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const KIND: &str = "EncryptedInstance";
@@ -647,7 +645,7 @@ async fn two_operators_at_once_make_one_instance_for_each_object() {
     for number in 0..4 {
         stage.until_ready(KIND, &format!("w{number}")).await;
     }
-    let uids = stage::count_by(stage.owned("instances").await.into_iter().map(|(_, uid, _)| uid));
+    let uids = crate::stage::count_by(stage.owned("instances").await.into_iter().map(|(_, uid, _)| uid));
     assert_eq!((uids.len(), uids.values().max()), (4, Some(&1)));
     first.kill().await;
     second.kill().await;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-mod stage;
-use stage::{KEY, Mode, Process, Stage, condition, disk, message};
+use crate::stage::{KEY, Mode, Process, Stage, condition, disk, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const RUNNING: &str = "i-bp1web000000000000a1";
@@ -605,7 +604,7 @@ async fn a_referenced_instance_is_waited_for() {
     stage.apply(with(disk("one"), "attachment", json!({"instanceRef": {"name": "web"}}))).await;
     let object = stage.until_reason("EncryptedDisk", "one", "DependencyNotReady").await;
     assert!(message(&object, "Ready").contains("EncryptedInstance web"), "{object:#}");
-    stage.apply(stage::instance("web")).await;
+    stage.apply(crate::stage::instance("web")).await;
     let instance = stage.until_ready("EncryptedInstance", "web").await;
     let id = instance["status"]["instanceId"].as_str().expect("an instance");
     ready_at(&stage, "one", id).await;

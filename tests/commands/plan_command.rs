@@ -1,6 +1,6 @@
 //! `ecskms plan` as a process, over real sockets, against the embedded Kubernetes API and the simulated cloud.
 //!
-//! That what it says is what the operator does, `scenarios_plan.rs` shows; here: what it reads, what it refuses, and how it ends.
+//! That what it says is what the operator does, `operator/scenarios_plan.rs` shows; here: what it reads, what it refuses, and how it ends.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -8,13 +8,11 @@ use std::time::Duration;
 use ecskms::alibaba::transport::IDLE_TIMEOUT;
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{
+use crate::revocation::{
     CUT_LIMIT, DB, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired, set_key,
     verified, with,
 };
-use stage::{KEY, Stage, condition, message};
+use crate::stage::{KEY, Stage, condition, message};
 
 /// Longer than an operator looks back after a restoration.
 const LOOK_BACK: Duration = Duration::from_secs(90);
@@ -360,7 +358,7 @@ async fn a_leader_that_dies_with_the_order_and_a_backlog_costs_no_second() {
     let standby = stage.start_standby().await;
     stage.order("PUT", "settings", json!({"quotaDefault": 5})).await;
     for number in 0..300 {
-        stage.apply(stage::disk(&format!("other-{number}"))).await;
+        stage.apply(crate::stage::disk(&format!("other-{number}"))).await;
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
     let begun = tokio::time::Instant::now();

@@ -10,13 +10,11 @@ use ecskms::kinds::key_revocation::decide::RevocationEffect;
 use ecskms::kinds::key_revocation::notes::Notes;
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{
+use crate::revocation::{
     CUT_LIMIT, DB, action_order, calls, cloud_key, entries, instance, phase, revocation, revoke, set_desired,
     set_key, starts, verified,
 };
-use stage::{KEY, Stage, condition, disk};
+use crate::stage::{KEY, Stage, condition, disk};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -189,7 +187,7 @@ async fn everybody_shows_a_revocation_in_time_and_nobody_starts_what_it_stopped(
     let process = stage.start().await;
     // The machine is wanted running, which is the default.
     let all = [("EncryptedDisk", "data"), ("EncryptedImage", "image"), ("EncryptedInstance", "web")];
-    for object in [disk("data"), stage::image("image"), stage::instance("web")] {
+    for object in [disk("data"), crate::stage::image("image"), crate::stage::instance("web")] {
         stage.apply(object).await;
     }
     for (kind, name) in all {

@@ -1,7 +1,5 @@
 //! What the tests of revocations share: objects, waits, and the judge of journals.
 
-#![allow(dead_code)] // Each test binary uses its own part.
-
 use std::time::Duration;
 
 use ecskms::kinds::key_revocation::{api, journal};

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-mod stage;
-use stage::{Mode, Stage, condition, disk, image, instance};
+use crate::stage::{Mode, Stage, condition, disk, image, instance};
 
 /// What is asked of the operator while it is killed.
 #[derive(Clone, Copy, Debug)]

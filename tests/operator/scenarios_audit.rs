@@ -6,12 +6,9 @@ use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-mod auditing;
-mod revocation;
-mod stage;
-use auditing::*;
-use revocation::{calls, revoke};
-use stage::{KEY, Stage, condition, message};
+use crate::auditing::*;
+use crate::revocation::{calls, revoke};
+use crate::stage::{KEY, Stage, condition, message};
 
 #[tokio::test(start_paused = true)]
 async fn a_mixed_account_in_every_region_is_counted_once_and_told_worst_first() {
@@ -206,12 +203,12 @@ async fn an_exemption_holds_until_its_date() {
 async fn a_key_that_is_off_is_a_finding_unless_a_revocation_holds_it() {
     let stage = Stage::new().await;
     let process = stage.start().await;
-    revocation::set_key(&stage, "Disabled").await;
+    crate::revocation::set_key(&stage, "Disabled").await;
     stage.apply(audit("keys", &["cn-hangzhou"], json!({}))).await;
     let object = scanned(&stage, "keys").await;
     assert_eq!(reason(&object, "i-bp1db0000000000000b2"), "KeyDisabled");
-    revocation::set_key(&stage, "Enabled").await;
-    stage.apply(revocation::revocation("leak", json!({}))).await;
+    crate::revocation::set_key(&stage, "Enabled").await;
+    stage.apply(crate::revocation::revocation("leak", json!({}))).await;
     revoke(&stage, "leak").await;
     // A key is remembered for five seconds.
     tokio::time::sleep(Duration::from_secs(10)).await;

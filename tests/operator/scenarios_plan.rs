@@ -11,8 +11,7 @@ use ecskms::kinds::{
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
-mod stage;
-use stage::{IMAGE, KEY, Stage, disk, image, instance};
+use crate::stage::{IMAGE, KEY, Stage, disk, image, instance};
 
 /// Long enough for everything here.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -50,7 +49,7 @@ async fn plan(stage: &Stage, kind: &str, name: &str) -> Rehearsal {
         "KeyRevocation" => plan_one::<KeyRevocation>(stage, &world, name).await,
         "CloudAccount" => plan_one::<CloudAccount>(stage, &world, name).await,
         "EncryptionAudit" => plan_one::<EncryptionAudit>(stage, &world, name).await,
-        other => panic!("{other}"),
+        other => unreachable!("{other} is no kind"),
     }
 }
 
@@ -128,14 +127,12 @@ async fn check(stage: &Stage, kind: &str, name: &str) -> Rehearsal {
     let rehearsal = plan(stage, kind, name).await;
     assert_eq!(done(stage, since, &old).await, [], "a plan changes nothing");
     let process = stage.start().await;
-    let (status, reason) = match rehearsal.end {
-        End::Settled => ("True", rehearsal.reason),
-        End::Blocked | End::Waiting => ("", rehearsal.reason),
-        End::Unknown => panic!("{rehearsal:#?}"),
-    };
+    assert_ne!(rehearsal.end, End::Unknown, "{rehearsal:#?}");
+    let status = if rehearsal.end == End::Settled { "True" } else { "" };
+    let reason = rehearsal.reason;
     if stage.get(kind, name).await["metadata"]["deletionTimestamp"].is_null() {
         let reached = |object: &Value| {
-            let (seen, why) = stage::condition(object, "Ready");
+            let (seen, why) = crate::stage::condition(object, "Ready");
             let told = object["status"]["observedGeneration"] == object["metadata"]["generation"];
             told && (status.is_empty() || seen == status) && why == reason.as_str()
         };

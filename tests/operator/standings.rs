@@ -1,6 +1,6 @@
 //! What pipelines judge: the conditions that the operator really writes in the states that Argo CD and Flux tell apart.
 //!
-//! `UPDATE=1 cargo test --test standings` rewrites `tests/vectors/standings.json`. What the examples of deploy/argocd and
+//! `UPDATE=1 cargo test --test operator standings` rewrites `tests/vectors/standings.json`. What the examples of deploy/argocd and
 //! deploy/flux make of it is tested in `tests/clients/argocd.py` and `tests/generated/samples.rs`.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,8 @@ use std::time::Duration;
 use ecskms::decision::Reason;
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{phase, revocation, revoke, set_desired, set_key, with};
-use stage::{KEY, Stage, condition, disk, image};
+use crate::revocation::{phase, revocation, revoke, set_desired, set_key, with};
+use crate::stage::{KEY, Stage, condition, disk, image};
 
 /// In use in the starting account.
 const USED: &str = "d-bp1webdata0000000003";
@@ -38,7 +36,7 @@ async fn the_standings_that_pipelines_are_judged_by_are_what_the_operator_writes
         std::fs::write(&path, &text).expect("the file can be written");
     }
     let current = std::fs::read_to_string(&path).unwrap_or_default() == text;
-    assert!(current, "not current; run UPDATE=1 cargo test --test standings\n{text}");
+    assert!(current, "not current; run UPDATE=1 cargo test --test operator standings\n{text}");
 }
 
 /// What a script or an expression reads of an object, without times and sentences.
@@ -127,6 +125,6 @@ async fn meddled(standings: &mut BTreeMap<&str, Value>) {
     api.patch_status("two", &Default::default(), &patch).await.expect("the patch is accepted");
     let told = |object: &Value| condition(object, "JournalBroken").0 == "True";
     keep("journal changed", &stage.until("KeyRevocation", "two", LIMIT, told).await);
-    assert_eq!(revocation::cloud_key(&stage, KEY).await, "Disabled");
+    assert_eq!(crate::revocation::cloud_key(&stage, KEY).await, "Disabled");
     process.kill().await;
 }

@@ -7,8 +7,7 @@ use std::time::Duration;
 use ecskms::engine::lease::{Elector, LEASE_DURATION};
 use serde_json::{Value, json};
 
-mod stage;
-use stage::{IMAGE, KEY, Stage, condition, disk, image, message};
+use crate::stage::{IMAGE, KEY, Stage, condition, disk, image, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -760,7 +759,7 @@ async fn two_operators_at_once_make_one_resource_for_each_object() {
         stage.until_ready("EncryptedDisk", &format!("d{number}")).await;
     }
     stage.until_ready("EncryptedImage", "i").await;
-    let uids = stage::count_by(stage.owned("disks").await.into_iter().map(|(_, uid, _)| uid));
+    let uids = crate::stage::count_by(stage.owned("disks").await.into_iter().map(|(_, uid, _)| uid));
     assert_eq!((uids.len(), uids.values().max()), (10, Some(&1)));
     assert_eq!(stage.owned("images").await.len(), 1);
     first.kill().await;

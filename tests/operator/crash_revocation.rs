@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{
+use crate::revocation::{
     DB, action_order, cloud_key, granted, instance, of_the_role, phase, revocation, set_desired, set_key,
     verified,
 };
-use stage::{KEY, Mode, Process, Stage, condition};
+use crate::stage::{KEY, Mode, Process, Stage, condition};
 
 const MODES: [Mode; 3] = [Mode::Before, Mode::AfterEffect, Mode::AfterAnswer];
 const LIMIT: Duration = Duration::from_secs(600);

@@ -7,12 +7,9 @@ use kube::Api;
 use kube::api::{Patch, PostParams};
 use serde_json::{Value, json};
 
-mod auditing;
-mod revocation;
-mod stage;
-use auditing::*;
-use revocation::calls;
-use stage::{KEY, Stage, condition, message};
+use crate::auditing::*;
+use crate::revocation::calls;
+use crate::stage::{KEY, Stage, condition, message};
 
 /// Of a region in which everything is as required.
 const CLEAN: &[&str] = &["cn-beijing"];

@@ -3,8 +3,6 @@
 //! Requests are real HTTP values through the real routers, signing and parsing included; only the sockets are missing, because a
 //! paused clock must not meet real ones. Hours pass in milliseconds.
 
-#![allow(dead_code)] // Each test binary uses its own part of the stage.
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -121,10 +119,6 @@ pub struct Stage {
 pub struct Process {
     /// Its mutations.
     pub gate: Arc<Gate>,
-    /// Its counters.
-    pub metrics: Arc<Metrics>,
-    /// Its client of the cloud.
-    pub cloud: Cloud,
     tasks: Vec<JoinSet<()>>,
     stop: watch::Sender<bool>,
 }
@@ -234,7 +228,7 @@ impl Stage {
             kinds::start(*lane, Arc::new(world), metrics.clone(), readiness, None, stopped.clone())
         };
         let tasks = lanes.iter().map(start).collect();
-        Process { gate, metrics, cloud, tasks, stop }
+        Process { gate, tasks, stop }
     }
 
     /// Sets the faults of the Kubernetes API; the test's own client suffers them too.

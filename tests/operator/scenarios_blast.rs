@@ -7,12 +7,10 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{
+use crate::revocation::{
     DB, cloud_key, instance, phase, revocation, revoke, set_desired, set_key, starts, verified, with,
 };
-use stage::{KEY, Stage, condition, message};
+use crate::stage::{KEY, Stage, condition, message};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -251,7 +249,7 @@ async fn each_instance_is_stopped_as_its_owner_in_this_cluster_says_and_stays_so
     for (wish, status) in [("ForceStop", "Stopped"), ("Stop", "Stopped"), ("Leave", "Running")] {
         let stage = Stage::new().await;
         let process = stage.start().await;
-        stage.apply(with(stage::instance("db"), "onRevocation", json!(wish))).await;
+        stage.apply(with(crate::stage::instance("db"), "onRevocation", json!(wish))).await;
         let owner = stage.until_ready("EncryptedInstance", "db").await;
         let owned = owner["status"]["instanceId"].as_str().expect("an id");
         stage.apply(revocation("one", json!({"runningInstances": "PerInstance"}))).await;

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-mod revocation;
-mod stage;
-use revocation::{
+use crate::revocation::{
     CUT_LIMIT, DB, SECOND, action_order, calls, cloud_key, entries, granted, instance, of_the_role, phase,
     revocation, revoke, set_desired, set_grant, set_key, verified, with,
 };
-use stage::{KEY, Process, Stage, condition, disk, message};
+use crate::stage::{KEY, Process, Stage, condition, disk, message};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for many rounds.
@@ -562,7 +560,7 @@ async fn a_drill_restores_itself_though_whoever_began_it_is_gone() {
 async fn nothing_is_deleted_before_the_revocations_were_listed_once() {
     let stage = Stage::new().await;
     let process = stage.start().await;
-    for object in [disk("data"), stage::image("image"), stage::instance("web")] {
+    for object in [disk("data"), crate::stage::image("image"), crate::stage::instance("web")] {
         stage.apply(object).await;
     }
     let all = [("EncryptedDisk", "data"), ("EncryptedImage", "image"), ("EncryptedInstance", "web")];
