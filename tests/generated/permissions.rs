@@ -180,6 +180,10 @@ fn each_kind_knows_the_ram_actions_that_looking_takes() {
     check::<KeyRevocation>("key_revocation", &["ecs:StartInstance"]);
     check::<EncryptionAudit>("encryption_audit", &[]);
     check::<CloudAccount>("cloud_account", &[]);
+    // A plan looks at every kind that changes something, and starts nothing, not even as a rehearsal.
+    let all = [EncryptedImage::READS, EncryptedDisk::READS, EncryptedInstance::READS, KeyRevocation::READS];
+    let looks = all.concat().into_iter().filter(|action| only_looks(action)).map(str::to_owned);
+    assert_eq!(allowed_by("plan.json"), looks.collect::<BTreeSet<_>>());
 }
 
 #[test]
@@ -206,12 +210,12 @@ fn no_ram_policy_allows_what_cannot_be_undone_or_anything_with_a_star() {
         assert!(deletions.is_empty() || name == "policy.json", "{name}: {deletions:?}");
         let changes = allowed.iter().any(|action| !only_looks(action));
         assert!(
-            !changes || !["read.json", "audit.json"].contains(&&*name),
+            !changes || !["read.json", "plan.json", "audit.json"].contains(&&*name),
             "{name} changes something: {allowed:?}"
         );
         count += 1;
     }
-    assert!(count >= 7, "only {count} policies were looked at");
+    assert!(count >= 8, "only {count} policies were looked at");
 }
 
 /// The actions of a policy in `deploy/ram`: named one by one, each once, and bound to resources where they change
