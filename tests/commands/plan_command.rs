@@ -26,6 +26,8 @@ struct Servers {
     control: Router,
     cloud: String,
     folder: PathBuf,
+    /// Who asks the cloud.
+    identity: (&'static str, &'static str),
 }
 
 impl Drop for Servers {
@@ -56,7 +58,8 @@ impl Servers {
         let folder = std::env::temp_dir().join(format!("ecskms-plan-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("kubeconfig"), sim::kube::kubeconfig(address)).expect("written");
-        Servers { kube, api, control, cloud, folder }
+        let identity = (sim::cloud::ACCESS_KEY_ID, sim::cloud::ACCESS_KEY_SECRET);
+        Servers { kube, api, control, cloud, folder, identity }
     }
 
     fn file(&self, name: &str, objects: &[Value]) -> String {
@@ -71,8 +74,8 @@ impl Servers {
         command
             .env_clear()
             .env("KUBECONFIG", self.folder.join("kubeconfig"))
-            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", sim::cloud::ACCESS_KEY_ID)
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", sim::cloud::ACCESS_KEY_SECRET)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", self.identity.0)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", self.identity.1)
             .env("ECSKMS_CLOUD_ENDPOINT", &self.cloud)
             .arg("plan")
             .args(arguments)
@@ -117,6 +120,12 @@ async fn get(router: &Router, path: &str) -> Value {
     let response = router.clone().oneshot(request).await.expect("an answer");
     let bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a whole body");
     serde_json::from_slice(&bytes).expect("JSON")
+}
+
+async fn put(router: &Router, path: &str, body: &Value) {
+    let request = http::Request::builder().method("PUT").uri(path).header("content-type", "application/json");
+    let request = request.body(Body::from(body.to_string())).expect("a request");
+    assert!(router.clone().oneshot(request).await.expect("an answer").status().is_success(), "{path}");
 }
 
 #[track_caller]
@@ -178,6 +187,38 @@ async fn the_samples_are_planned_whole_and_nothing_is_changed() {
     assert!(out.contains("EncryptedDisk/web-cache in default (new): 2 calls"), "{out}");
     assert!(out.contains("AttachDisk DeleteWithInstance=false DiskId=<new disk> InstanceId=i-"), "{out}");
     assert!(out.contains(&format!("{calls} calls would change the cloud, 2 of them a deletion")), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_the_policy_for_planning_can_plan_and_whoever_lacks_a_part_is_told_which() {
+    let mut servers = Servers::start("rights").await;
+    let order = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": { "name": "leak" },
+        "spec": { "region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked", "reason": "a leaked credential",
+            "requestedBy": "alice", "runningInstances": "Stop" } });
+    let order = servers.file("order.yaml", &[order]);
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/samples");
+    let all = ["-f", samples, "-f", &order];
+    let expected = servers.json(&all, 2).await;
+    assert_eq!(actions(one(&expected, "leak")), ["StopInstances", "DisableKey"]);
+    let shows = one(&expected, "leak")["shows"].as_str().expect("who would be hit");
+    assert!(shows.contains("1 instances"), "{shows}");
+
+    servers.identity = (sim::cloud::LIMITED_ACCESS_KEY_ID, sim::cloud::LIMITED_ACCESS_KEY_SECRET);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/ram/plan.json");
+    let text = std::fs::read_to_string(path).expect("the policy is there");
+    let mut policy: Value = serde_json::from_str(&text).expect("it is JSON");
+    put(&servers.control, "/_sim/settings", &json!({ "limitedPolicy": policy })).await;
+    assert_eq!(servers.json(&all, 2).await, expected);
+
+    policy["Statement"].as_array_mut().expect("statements").pop();
+    put(&servers.control, "/_sim/settings", &json!({ "limitedPolicy": policy })).await;
+    let plan = servers.json(&all, 1).await;
+    let end = &one(&plan, "orders-data")["end"];
+    assert_eq!((&end["state"], &end["reason"]), (&json!("Unknown"), &json!("AccessDenied")), "{end:#}");
+    assert!(
+        end["message"].as_str().is_some_and(|text| text.contains("ram:GetRole"))
+            && end["requestId"].is_string()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
