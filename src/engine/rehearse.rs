@@ -10,7 +10,7 @@ use super::merge::to_value;
 use super::reconcile::{account_of, has_finalizer, sentence};
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason, Wait, WaitPace};
-use crate::kind::{Call, DesiredOf, EffectOf, Fault, Kind, KindStatus, ObservedOf, Owner, World};
+use crate::kind::{Call, DesiredOf, EffectOf, Fault, Kind, KindStatus, Lane, ObservedOf, Owner, World};
 
 /// Decisions about one object; whoever takes more goes in circles.
 const STEPS_MAX: usize = 1_000;
@@ -96,14 +96,28 @@ impl Rehearsal {
 /// Rehearses what would be done about the object as it stands there. `is_new`: it was never created, so that its uid is not its own.
 pub async fn rehearse<K: Kind>(object: K, world: &World, is_new: bool) -> Rehearsal {
     let shared = K::Shared::default();
+    match K::LANE {
+        Lane::Ordinary => both(object, world, &shared, is_new).await,
+        // What it holds an order back for, its companion finds out.
+        Lane::Emergency => tokio::select! {
+            rehearsal = both(object, world, &shared, is_new) => rehearsal,
+            () = K::companion(world, &shared) => {
+                Rehearsal::failed(Fault::defect("Companion", "The companion ended; please report this."))
+            }
+        },
+    }
+}
+
+/// The object, and before it what it only wants to show.
+async fn both<K: Kind>(object: K, world: &World, shared: &K::Shared, is_new: bool) -> Rehearsal {
     let shows = match object.preview() {
         None => None,
         Some(preview) => {
-            let looked = run(preview, world, &shared, is_new).await.unwrap_or_else(Rehearsal::failed);
+            let looked = run(preview, world, shared, is_new).await.unwrap_or_else(Rehearsal::failed);
             Some(looked.message)
         }
     };
-    let rehearsal = run(object, world, &shared, is_new).await.unwrap_or_else(Rehearsal::failed);
+    let rehearsal = run(object, world, shared, is_new).await.unwrap_or_else(Rehearsal::failed);
     Rehearsal { shows, ..rehearsal }
 }
 

@@ -258,6 +258,22 @@ async fn a_declared_cut_is_one_call_and_what_is_under_the_key_is_planned_as_bloc
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_order_that_would_lock_the_cluster_out_is_planned_as_held() {
+    let stage = Stage::new().await;
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "worker-1" },
+        "spec": { "providerID": "cn-hangzhou.i-bp1db0000000000000b2" } });
+    stage.api_order("POST", "/api/v1/nodes", node).await;
+    let mut order = revocation("Revoked");
+    stage.apply(order.clone()).await;
+    let held = check(&stage, "KeyRevocation", "leak").await;
+    assert_eq!((held.end, held.reason.as_str(), held.changes()), (End::Blocked, "SelfLockout", false));
+    order["metadata"]["name"] = json!("meant");
+    order["spec"]["safety"] = json!({ "allowSelfLockout": true });
+    stage.apply(order).await;
+    assert!(plan(&stage, "KeyRevocation", "meant").await.calls().any(|call| call.action == "DisableKey"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_work_is_planned_as_it_will_be_told() {
     let stage = Stage::new().await;
     stage.apply(with(disk("lost"), "key", json!({ "id": "key-nobody-has-this-one-00" }))).await;
