@@ -24,7 +24,7 @@ use crate::decision::Reason;
 use crate::engine::rehearse::{End, Rehearsal, rehearse};
 use crate::kind::{Clock, Kind, Lane, Settings, World, accounts};
 use crate::kinds::{self, Visitor};
-use crate::resource::GROUP;
+use crate::resource::{GROUP, check};
 
 mod overlay;
 mod print;
@@ -277,6 +277,13 @@ async fn stand<'a>(
 ) -> Standing<'a> {
     let namespace = document.namespace.clone().unwrap_or_else(|| namespace.to_owned());
     let namespace = planner.is_namespaced.then_some(namespace);
+    let mut names = std::iter::once(&document.name).chain(&namespace);
+    if let Some(name) = names.find(|name| !is_name(name)) {
+        // It would become part of a path, and lead to something else.
+        let why =
+            format!("{} is no name of an object or namespace. Correct the manifest.", check::quoted(name));
+        return Standing { planner, document, namespace: None, path: String::new(), object: Err(why) };
+    }
     let api = match &namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &planner.resource),
         None => Api::all_with(client.clone(), &planner.resource),
@@ -291,6 +298,12 @@ async fn stand<'a>(
     }
     let object = object.map_err(|error| refused(&error, &planner.resource, namespace.as_deref()));
     Standing { planner, document, namespace, path, object }
+}
+
+/// True if the API server can have an object of that name.
+fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !text.is_empty() && text.len() <= 253 && text.chars().all(fits) && !text.starts_with('.')
 }
 
 /// Why the API server would not take it, and what to do.

@@ -259,6 +259,13 @@ async fn what_cannot_be_planned_is_said_with_the_next_step_and_never_counts_as_n
     let why = one(&plan, "away")["error"].as_str().expect("a reason").to_owned();
     assert!(why.contains("nowhere"), "{why}");
 
+    let odd = servers.file("odd.yaml", &[disk("a/status", json!({})), disk("..", json!({}))]);
+    let (out, _) = ended(&servers.run(&["-f", &odd], "").await, 1);
+    assert!(
+        out.contains("\"a/status\" is no name") && out.contains("Not everything could be planned"),
+        "{out}"
+    );
+
     let foreign = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "a" } });
     let foreign = servers.file("foreign.yaml", &[foreign]);
     for (arguments, word) in [

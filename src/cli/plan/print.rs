@@ -25,8 +25,10 @@ pub fn table(plan: &Plan) {
     output::say("");
     let deletions = calls.iter().filter(|call| call.deletes()).count();
     let deletions = if deletions > 0 { format!(", {deletions} of them a deletion") } else { String::new() };
+    let is_known = |object: &Planned| object.outcome.as_ref().is_ok_and(|one| one.end != End::Unknown);
     match calls.len() {
-        0 => output::say("Nothing in the cloud would change."),
+        0 if plan.objects.iter().all(is_known) => output::say("Nothing in the cloud would change."),
+        0 => output::say("Not everything could be planned; nothing else in the cloud would change."),
         1 => output::say(format_args!("1 call would change the cloud{deletions}.")),
         many => output::say(format_args!("{many} calls would change the cloud{deletions}.")),
     }
@@ -46,12 +48,13 @@ pub fn table(plan: &Plan) {
 
 fn one(plan: &Plan, object: &Planned) {
     let (word, colour) = verdict(object);
-    let how = match (plan.is_deletion, object.is_new) {
-        (true, _) => "delete",
-        (false, true) => "new",
-        (false, false) => "there",
+    let how = match (&object.outcome, plan.is_deletion, object.is_new) {
+        (Err(_), ..) => "",
+        (_, true, _) => " (delete)",
+        (_, false, true) => " (new)",
+        (_, false, false) => " (there)",
     };
-    output::say(output::paint(&format!("{} ({how}): {word}", name(object)), colour));
+    output::say(output::paint(&format!("{}{how}: {word}", name(object)), colour));
     let rehearsal = match &object.outcome {
         Ok(rehearsal) => rehearsal,
         Err(why) => return output::say(format_args!("     {}", output::clean(why))),
