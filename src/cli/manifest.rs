@@ -29,6 +29,13 @@ pub struct Document {
     pub body: Value,
 }
 
+impl Document {
+    /// True if its kind belongs to that group, whatever the version.
+    pub fn is_of(&self, group: &str) -> bool {
+        self.api_version.split_once('/').is_some_and(|(own, _)| own == group)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {

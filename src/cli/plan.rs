@@ -99,6 +99,23 @@ struct Planned {
 }
 
 impl Planned {
+    /// An object of the operator's group that this program knows nothing of: a misspelt kind, or one of another version.
+    fn unknown(document: Document) -> Planned {
+        let Document { kind, api_version, .. } = &document;
+        let why = format!(
+            "This program knows no kind {} of {}. Correct the manifest, or use the program of the operator's version.",
+            check::quoted(kind),
+            check::quoted(api_version)
+        );
+        Planned {
+            namespace: document.namespace.clone(),
+            document,
+            reads: &[],
+            outcome: Err(why),
+            is_new: false,
+        }
+    }
+
     /// Where only the role of ECS is missing, which the object's account in the same files makes first, nobody must move.
     fn after_its_account(mut self, accounts: &[Planned]) -> Planned {
         let account = self.document.body["spec"]["accountRef"]["name"].as_str();
@@ -139,14 +156,15 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let planners = planners();
     let all = manifest::read(&args.files)?;
     let given = all.len();
-    let (mut ours, mut support) = (Vec::new(), Vec::new());
+    let (mut ours, mut strange, mut support) = (Vec::new(), Vec::new(), Vec::new());
     for document in all {
         match find(&planners, &document) {
             Some(planner) => ours.push((planner, document)),
+            None if document.is_of(GROUP) => strange.push(Planned::unknown(document)),
             None => support.push(document),
         }
     }
-    if ours.is_empty() {
+    if ours.is_empty() && strange.is_empty() {
         let why = format!("no object of {GROUP} among the {given} that were given");
         return Err(output::fail("nothing to plan", &why, "See deploy/samples for examples."));
     }
@@ -164,7 +182,7 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     }
     // What others stand on comes first, and is then seen as it would be.
     let (accounts, rest): (Vec<_>, Vec<_>) = standing.into_iter().partition(|one| one.is_account());
-    let mut objects = Vec::new();
+    let mut objects = strange;
     for one in accounts {
         let path = one.path.clone();
         let (planned, object) = one.plan(&world).await;
@@ -188,8 +206,9 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
 impl Plan {
     fn code(&self) -> u8 {
         let outcomes = || self.objects.iter().map(|one| one.outcome.as_ref());
-        let unknown = |outcome: Result<&Rehearsal, &String>| outcome.is_ok_and(|one| one.end != End::Unknown);
-        if !outcomes().all(unknown) {
+        let is_known =
+            |outcome: Result<&Rehearsal, &String>| outcome.is_ok_and(|one| one.end != End::Unknown);
+        if !outcomes().all(is_known) {
             return 1;
         }
         if outcomes().flatten().any(Rehearsal::changes) {

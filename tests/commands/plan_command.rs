@@ -259,6 +259,14 @@ async fn what_cannot_be_planned_is_said_with_the_next_step_and_never_counts_as_n
     let why = one(&plan, "away")["error"].as_str().expect("a reason").to_owned();
     assert!(why.contains("nowhere"), "{why}");
 
+    let mut misspelt = disk("misspelt", json!({}));
+    misspelt["kind"] = json!("EncryptedDsk");
+    let misspelt = servers.file("misspelt.yaml", &[misspelt]);
+    let plan = servers.json(&["-f", &misspelt], 1).await;
+    assert!(
+        one(&plan, "misspelt")["error"].as_str().is_some_and(|text| text.contains("EncryptedDsk")),
+        "{plan}"
+    );
     let odd = servers.file("odd.yaml", &[disk("a/status", json!({})), disk("..", json!({}))]);
     let (out, _) = ended(&servers.run(&["-f", &odd], "").await, 1);
     assert!(
