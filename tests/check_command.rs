@@ -234,9 +234,18 @@ async fn credentials_that_are_missing_wrong_or_late_are_told_apart() {
     let arguments = [&REGION[..], &["-o", "json"]].concat();
     let lines = Stage::lines(&stage.check(&arguments).await, 1);
     is(&lines, "clock", "failed", "timedatectl");
-    is(&lines, "ecs role, reads and keys", "unknown", "not asked");
+    is(&lines, "identity", "failed", "timedatectl");
+    is(&lines, "ecs role, reads and keys", "unknown", "Set the clock first");
 
     stage.order(reqwest::Method::PUT, "settings", json!({"clockSkewSeconds": 0})).await;
+    let forbidden = json!([{"action": "GetCallerIdentity", "status": 403, "code": "NoPermission"}]);
+    stage.order(reqwest::Method::PUT, "faults", forbidden).await;
+    let lines = Stage::lines(&stage.check(&arguments).await, 1);
+    is(&lines, "identity", "failed", "sts:GetCallerIdentity");
+    is(&lines, "clock", "ok", "accepted a signature, though not the call");
+    is(&lines, "ecs:DescribeDisks", "ok", "");
+
+    stage.order(reqwest::Method::PUT, "faults", json!([])).await;
     stage.credentials.1 = "wrong".to_owned();
     let lines = Stage::lines(&stage.check(&arguments).await, 1);
     is(&lines, "credentials", "ok", "");

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use futures::future::join_all;
 
-use super::line::{CREDENTIALS, Line};
+use super::line::{CLOCK, CREDENTIALS, Line, is_clock};
 use super::{Args, Asking};
 use crate::alibaba::error::{local, safe_text};
 use crate::alibaba::kms::SERVICE_KEY;
@@ -26,13 +26,17 @@ pub async fn lines(args: &Args, cloud: &Cloud, asking: &Asking) -> Vec<Line> {
     let (line, signs_in) = part.credentials().await;
     let mut lines = vec![line];
     if !signs_in {
-        return lines.into_iter().chain([not_asked("there are no credentials")]).collect();
+        let fix = "Mend the credentials first.";
+        return lines.into_iter().chain([not_asked("nothing signs in", fix)]).collect();
     }
     let identity = part.ask("GetCallerIdentity", cloud.caller_identity()).await;
     lines.extend([who(&identity), clock(&identity)]);
     // Nobody else would accept them either. An STS that is out of reach says nothing of the others.
-    if identity.is_err_and(|error| error.class == Class::Credentials) {
-        lines.push(not_asked("the cloud does not accept the credentials"));
+    if let Some(error) = identity.err().filter(|error| error.class == Class::Credentials) {
+        lines.push(match is_clock(&error) {
+            true => not_asked("the cloud does not accept this machine's date", "Set the clock first."),
+            false => not_asked("the cloud does not accept the credentials", "Mend the credentials first."),
+        });
         return lines;
     }
     let regions = join_all(args.regions.iter().map(|region| part.region(region)));
@@ -60,8 +64,8 @@ pub async fn lines(args: &Args, cloud: &Cloud, asking: &Asking) -> Vec<Line> {
     lines
 }
 
-fn not_asked(why: &str) -> Line {
-    Line::unknown("ecs role, reads and keys", format!("not asked: {why}"), "Mend the credentials first.")
+fn not_asked(why: &str, fix: &str) -> Line {
+    Line::unknown("ecs role, reads and keys", format!("not asked: {why}"), fix)
 }
 
 struct Part<'a> {
@@ -87,7 +91,7 @@ impl Part<'_> {
     async fn credentials(&self) -> (Line, bool) {
         const CHECK: &str = "credentials";
         let failed = |seen: String, error: &Error| {
-            let fix = CREDENTIALS;
+            let fix = if is_clock(error) { CLOCK } else { CREDENTIALS };
             let request_id = error.request_id.as_deref().map(str::to_owned);
             (Line { request_id, ..Line::failed(CHECK, seen, fix) }, false)
         };
@@ -146,11 +150,21 @@ fn clock(identity: &Result<Identity, Error>) -> Line {
             CHECK,
             format!("within {CLOCK_MINUTES} minutes of the cloud's, which accepted a signature"),
         ),
-        Err(error) if ["InvalidTimeStamp.Expired", "IllegalTimestamp"].contains(&error.code.as_str()) => {
+        Err(error) if is_clock(error) => {
             let seen = format!("more than {CLOCK_MINUTES} minutes from the cloud's ({})", error.code);
-            Line::failed(CHECK, seen, "Set this machine's clock, for example with timedatectl set-ntp true.")
+            Line::failed(CHECK, seen, CLOCK)
         }
-        Err(_) => Line::unknown(CHECK, "the cloud accepted no signature", "Mend the identity first."),
+        // Who may do what is asked after the signature and its date.
+        Err(error) if error.class == Class::Denied => Line::ok(
+            CHECK,
+            format!(
+                "within {CLOCK_MINUTES} minutes of the cloud's, which accepted a signature, though not the call"
+            ),
+        ),
+        Err(error) => {
+            let seen = format!("not known: the identity was not told ({})", error.code);
+            Line::unknown(CHECK, seen, "Mend the identity first.")
+        }
     }
 }
 
@@ -324,6 +338,18 @@ mod tests {
         );
         let some = Page { items: 1, ..Page::default() };
         assert_eq!(of_read("cn-a", Read::Instances, &Ok(some), &pages(Page::default())).result, Verdict::Ok);
+    }
+
+    #[test]
+    fn whoever_is_refused_by_name_has_shown_a_date_that_is_accepted() {
+        let judge = |class, code: &str| {
+            let error = Error::local(None, "GetCallerIdentity", local::TIMEOUT, "text");
+            clock(&Err(Error { class, code: code.to_owned(), ..error })).result
+        };
+        assert_eq!(judge(Class::Denied, "NoPermission"), Verdict::Ok);
+        assert_eq!(judge(Class::Credentials, "InvalidTimeStamp.Expired"), Verdict::Failed);
+        assert_eq!(judge(Class::Credentials, "SignatureDoesNotMatch"), Verdict::Unknown);
+        assert_eq!(judge(Class::Transient, local::TIMEOUT), Verdict::Unknown);
     }
 
     #[test]

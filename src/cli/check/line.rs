@@ -94,6 +94,7 @@ impl Line {
                 );
                 (Verdict::Failed, fix)
             }
+            _ if is_clock(error) => (Verdict::Failed, CLOCK.to_owned()),
             (Reason::CredentialsInvalid, _) => (Verdict::Failed, CREDENTIALS.to_owned()),
             (Reason::KmsNotActivated, _) => {
                 (Verdict::Failed, "Activate KMS in the console of Key Management Service.".to_owned())
@@ -117,6 +118,13 @@ impl Line {
     }
 }
 
+/// True if the cloud refused the date of a signature.
+pub fn is_clock(error: &Error) -> bool {
+    ["InvalidTimeStamp.Expired", "IllegalTimestamp"].contains(&error.code.as_str())
+}
+
+/// How to set the clock.
+pub const CLOCK: &str = "Set this machine's clock, for example with timedatectl set-ntp true.";
 /// Where to read how to sign in.
 pub const CREDENTIALS: &str = "README, Credentials, says which variables sign in, and in which order.";
 const CONNECTION: &str = "Check --region, --vpc, --cloud-endpoint, proxy and firewall; within a VPC, --vpc reaches ECS, KMS and STS \
