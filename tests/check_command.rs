@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+const SHANGHAI_KEY: &str = "4c5d6e7f-8091-4a2b-93c4-d5e6f7a8b9c0";
 const REGION: [&str; 3] = ["--cloud-only", "--region", "cn-hangzhou"];
 
 /// A simulated cloud, or a kubeconfig, on a port of its own for as long as the test runs.
@@ -294,6 +295,14 @@ async fn keys_role_and_kms_say_what_mends_them() {
     is(&lines, "key alias/ecskms-rsa", "failed", "Aliyun_SM4");
     is(&lines, "key key-nothing", "failed", "no such key");
     is(&lines, "kms:DescribeKey", "ok", "");
+
+    // The id of another region says nothing of this one, and the service key does.
+    let elsewhere = ["--key", SHANGHAI_KEY, "--region", "cn-shanghai", "-o", "json"];
+    let lines = Stage::lines(&stage.check(&[&REGION[..], &elsewhere].concat()).await, 3);
+    is(&lines, "kms:DescribeKey cn-hangzhou", "ok", "may be called");
+    is(&lines, "ecs:DescribeInstances cn-shanghai", "unknown", "no instance is shown");
+    assert_eq!(lines.iter().filter(|line| line["result"] == "unknown").count(), 1, "{lines:#?}");
+    is(&lines, &format!("key {SHANGHAI_KEY}"), "ok", "cn-shanghai");
 
     let role = json!({"do": "delete", "kind": "role", "id": "AliyunECSDiskEncryptDefaultRole"});
     stage.order(reqwest::Method::POST, "resources", role).await;

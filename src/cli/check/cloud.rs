@@ -113,12 +113,18 @@ impl Part<'_> {
         let keys = if self.args.keys.is_empty() { &service[..] } else { &self.args.keys[..] };
         let describe = keys.iter().map(|key| self.ask("DescribeKey", self.cloud.key(region, key)));
         let (pages, answers) = tokio::join!(join_all(probes), join_all(describe));
+        // A key of another region says nothing of this one; the service key is in every region that has used it.
+        let says_nothing = answers.iter().all(|answer| matches!(answer, Ok(None)));
+        let service_key = match says_nothing && !keys.iter().any(|key| key == SERVICE_KEY) {
+            true => Some(self.ask("DescribeKey", self.cloud.key(region, SERVICE_KEY)).await),
+            false => None,
+        };
         let pages: Vec<(Read, Result<Page, Error>)> = Read::ALL.into_iter().zip(pages).collect();
         let mut lines: Vec<Line> = match out_of_reach(&pages) {
             Some(error) => vec![Line::of_error(format!("ecs reads {region}"), error)],
             None => pages.iter().map(|(read, page)| of_read(region, *read, page, &pages)).collect(),
         };
-        lines.push(of_kms(region, keys, &answers));
+        lines.push(of_kms(region, keys, answers.iter().chain(&service_key)));
         (lines, answers)
     }
 }
@@ -247,12 +253,16 @@ fn no_instance(check: String, all: &[(Read, Result<Page, Error>)]) -> Line {
     }
 }
 
-fn of_kms(region: &str, keys: &[String], answers: &[KeyAnswer]) -> Line {
+fn of_kms<'a>(
+    region: &str,
+    keys: &[String],
+    mut answers: impl Iterator<Item = &'a KeyAnswer> + Clone,
+) -> Line {
     let check = format!("kms:DescribeKey {region}");
-    if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+    if let Some(error) = answers.clone().find_map(|answer| answer.as_ref().err()) {
         return Line::of_error(check, error);
     }
-    if answers.iter().any(|answer| matches!(answer, Ok(Some(_)))) {
+    if answers.any(|answer| matches!(answer, Ok(Some(_)))) {
         return Line::ok(check, "may be called; KMS is activated");
     }
     let seen = format!(
@@ -406,7 +416,9 @@ mod tests {
     #[test]
     fn a_kms_that_knows_no_key_says_nothing_of_the_permission() {
         let keys = [SERVICE_KEY.to_owned()];
-        assert_eq!(of_kms("cn-a", &keys, &[Ok(None)]).result, Verdict::Unknown);
-        assert_eq!(of_kms("cn-a", &keys, &[found(KeyState::Disabled, "")]).result, Verdict::Ok);
+        let judge = |answers: &[KeyAnswer]| of_kms("cn-a", &keys, answers.iter()).result;
+        assert_eq!(judge(&[Ok(None)]), Verdict::Unknown);
+        assert_eq!(judge(&[found(KeyState::Disabled, "")]), Verdict::Ok);
+        assert_eq!(judge(&[Ok(None), found(KeyState::Enabled, "")]), Verdict::Ok, "the service key tells it");
     }
 }
