@@ -58,7 +58,7 @@ impl Stage {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: a\nusers: [{{name: a, user: {{}}}}]\n\
              clusters: [{{name: a, cluster: {{server: '{server}'}}}}]\n\
-             contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
+             contexts: [{{name: a, context: {{cluster: a, user: a}}}}, {{name: the other, context: {{cluster: a, user: a}}}}]\n"
         );
         let port = server.rsplit(':').next().unwrap_or_default();
         let file = std::env::temp_dir().join(format!("ecskms-check-{}-{port}", std::process::id()));
@@ -373,6 +373,32 @@ async fn an_empty_cluster_and_a_changed_one_are_told_with_their_commands() {
     let lines =
         Stage::lines(&stage.check(&["--cluster-only", "--as-service-account", "-o", "json"]).await, 1);
     is(&lines, "rbac ClusterRole ecskms", "unknown", "subjectaccessreviews");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_context_is_asked_and_every_command_that_is_told_reaches_it() {
+    let (mut stage, _) = Stage::new().await.with_cluster().await;
+    let arguments = ["--cluster-only", "-o", "json"];
+    let named = [&arguments[..], &["--context", "the other"]].concat();
+    let lines = Stage::lines(&stage.check(&named).await, 1);
+    is(&lines, "crd keyrevocations", "failed", "| kubectl --context 'the other' apply --server-side");
+    is(&lines, "namespace", "failed", "kubectl --context 'the other' create namespace");
+    is(&lines, "admission policies", "skipped", "helm upgrade --kube-context 'the other'");
+    let fixes: Vec<&str> = lines.iter().filter_map(|line| line["fix"].as_str()).collect();
+    let reaches =
+        |fix: &&str| fix.matches("kubectl ").count() == fix.matches("kubectl --context 'the other' ").count();
+    assert!(!fixes.is_empty() && fixes.iter().all(reaches), "{fixes:#?}");
+
+    stage.variables = vec![("ECSKMS_CONTEXT", "no such".to_owned())];
+    let lines = Stage::lines(&stage.check(&arguments).await, 1);
+    is(&lines, "kubernetes api", "failed", "no such");
+    // Whoever names a context names a cluster, so that its absence is no reason to leave it out.
+    stage.kubeconfig = None;
+    let lines = Stage::lines(&stage.check(&["--region", "cn-hangzhou", "-o", "json"]).await, 1);
+    is(&lines, "kubernetes api", "failed", "");
+    stage.variables = vec![("ECSKMS_CONTEXT", String::new())];
+    let lines = Stage::lines(&stage.check(&["--region", "cn-hangzhou", "-o", "json"]).await, 0);
+    is(&lines, "cluster", "skipped", "no kubeconfig");
 }
 
 /// Questions for rights, as the API server got them.

@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use super::line::Line;
 use super::{Args, Asking, access, definitions};
@@ -27,7 +27,7 @@ const RENEWED_AFTER: Duration = lease::RETRY_PERIOD.saturating_add(Duration::fro
 /// Every check of the cluster.
 pub async fn lines(args: &Args, asking: &Asking) -> Vec<Line> {
     let part = Part { args, asking };
-    if !is_named() {
+    if args.context().is_none() && !is_named() {
         let (seen, fix) = ("no kubeconfig is there, and this is no pod", "Set KUBECONFIG.");
         return vec![match args.cluster_only {
             true => Line::failed("cluster", seen, fix),
@@ -145,7 +145,7 @@ impl Part<'_> {
                 "Check KUBECONFIG, its context, and the program that signs in; kubectl version must work.";
             Line::failed("kubernetes api", safe_text(seen), fix)
         };
-        let mut config = Config::infer().await.map_err(|error| failed(&error.to_string()))?;
+        let mut config = client::config(self.args.context()).await.map_err(|error| failed(&error))?;
         config.default_retry = false;
         let (send, receive) = tokio::sync::oneshot::channel();
         let runtime = tokio::runtime::Handle::current();

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::alibaba::Error;
 use crate::alibaba::error::local;
+use crate::cli::output;
 use crate::decision::Reason;
 use crate::kind::{Fault, FaultClass};
 
@@ -82,6 +83,16 @@ impl Line {
         Line { fix: Some(fix.into()), ..self }
     }
 
+    /// With commands that reach the cluster that was asked.
+    pub fn in_context(self, context: Option<&str>) -> Line {
+        let Some(context) = context.map(output::word) else { return self };
+        let fix = self.fix.map(|fix| {
+            fix.replace("kubectl ", &format!("kubectl --context {context} "))
+                .replace("helm upgrade", &format!("helm upgrade --kube-context {context}"))
+        });
+        Line { fix, ..self }
+    }
+
     /// What a call to the cloud ended in. A refusal is a failure; no answer, or one that says to wait, leaves it open.
     pub fn of_error(check: impl Into<String>, error: &Error) -> Line {
         let fault = Fault::from(error.clone());
@@ -133,6 +144,16 @@ const CONNECTION: &str = "Check --region, --vpc, --cloud-endpoint, proxy and fir
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fix_reaches_the_cluster_that_was_asked() {
+        let fix = "ecskms crds | kubectl apply -f -, or helm upgrade; kubectl get pods";
+        let line = |context| Line::failed("a", "b", fix).in_context(context).fix;
+        assert_eq!(line(None).as_deref(), Some(fix));
+        let told = "ecskms crds | kubectl --context 'a b' apply -f -, or helm upgrade --kube-context 'a b'; \
+                    kubectl --context 'a b' get pods";
+        assert_eq!(line(Some("a b")).as_deref(), Some(told));
+    }
 
     #[test]
     fn what_was_not_answered_is_not_known_and_what_was_refused_has_failed() {
