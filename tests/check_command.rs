@@ -9,8 +9,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -180,7 +184,12 @@ async fn all_is_well_and_nothing_was_changed() {
     is(&lines, "rbac ClusterRole ecskms", "ok", "--as-service-account");
     is(&lines, "namespace ecskms-system", "ok", "");
     is(&lines, "leader", "ok", "pod-a");
-    is(&lines, "admission policies", "ok", "bound");
+    is(
+        &lines,
+        "admission policies",
+        "ok",
+        "the same as in this program, each bound to Deny; approvalsMin is 0",
+    );
     assert!(lines.iter().all(|line| line["result"] == "ok" || line["result"] == "skipped"), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.to_string().contains(sim::cloud::ACCESS_KEY_SECRET)));
 
@@ -373,6 +382,30 @@ async fn an_empty_cluster_and_a_changed_one_are_told_with_their_commands() {
     let lines =
         Stage::lines(&stage.check(&["--cluster-only", "--as-service-account", "-o", "json"]).await, 1);
     is(&lines, "rbac ClusterRole ecskms", "unknown", "subjectaccessreviews");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_that_are_there_and_guard_nothing_are_told_one_by_one() {
+    let (stage, client) = Stage::new().await.with_cluster().await;
+    install(&client).await;
+    let (policies, bindings): (Api<ValidatingAdmissionPolicy>, Api<ValidatingAdmissionPolicyBinding>) =
+        (Api::all(client.clone()), Api::all(client));
+    let merged = |spec: Value| Patch::Merge(json!({ "spec": spec }));
+    let weak = merged(json!({"failurePolicy": "Ignore", "validations": [{"expression": "true"}]}));
+    policies.patch("ecskms-revocation-changes", &Default::default(), &weak).await.expect("it is changed");
+    let narrow = merged(json!({"matchResources": {"objectSelector": {"matchLabels": {"never": "set"}}}}));
+    bindings.patch("ecskms-revocation-status", &Default::default(), &narrow).await.expect("it is changed");
+    let lines = Stage::lines(&stage.check(&["--cluster-only", "-o", "json"]).await, 1);
+    for words in [
+        "ecskms-revocation-changes: failurePolicy is Ignore, not Fail",
+        "desiredState Revoked needs the verb revoke",
+        "the rule true is only in the cluster",
+        "binding ecskms-revocation-status: matchResources.objectSelector is only in the cluster",
+        "kubectl delete validatingadmissionpolicy/ecskms-revocation-changes \
+         validatingadmissionpolicybinding/ecskms-revocation-status, because",
+    ] {
+        is(&lines, "admission policies", "failed", words);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ mod cloud;
 mod cluster;
 mod definitions;
 mod line;
+mod policies;
 mod print;
 
 use line::{Line, Verdict};
