@@ -217,6 +217,7 @@ fn metadata(name: &str, labels: BTreeMap<String, String>) -> ObjectMeta {
     ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() }
 }
 
-fn labels() -> BTreeMap<String, String> {
+/// What every object of the installation is labelled with.
+pub fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([("app.kubernetes.io/part-of".to_owned(), NAME.to_owned())])
 }

@@ -16,6 +16,7 @@ mod cloud;
 mod cluster;
 mod definitions;
 mod line;
+mod policies;
 mod print;
 
 use line::{Line, Verdict};
@@ -57,6 +58,9 @@ pub struct Args {
         value_name = "NAME"
     )]
     as_service_account: Option<String>,
+    /// The context of the kubeconfig; without it, the current one.
+    #[arg(long, env = "ECSKMS_CONTEXT", value_name = "CONTEXT")]
+    context: Option<String>,
     /// The operator's own namespace.
     #[arg(long, env = "ECSKMS_LEASE_NAMESPACE", default_value = manifests::NAMESPACE, value_name = "NAMESPACE")]
     lease_namespace: String,
@@ -82,6 +86,13 @@ pub enum Form {
     Table,
     /// One JSON list.
     Json,
+}
+
+impl Args {
+    /// The context that was named; a variable that is set to nothing names none.
+    fn context(&self) -> Option<&str> {
+        self.context.as_deref().filter(|context| !context.is_empty())
+    }
 }
 
 fn region(text: &str) -> Result<String, String> {
@@ -138,7 +149,8 @@ pub async fn run(args: Args) -> ExitCode {
         }
     );
     asking.progress.finish_and_clear();
-    let lines = [of_cloud, of_cluster].concat();
+    let lines = [of_cloud, of_cluster].concat().into_iter().map(|line| line.in_context(args.context()));
+    let lines: Vec<Line> = lines.collect();
     match args.output {
         Form::Json => output::say(print::json(&lines)),
         Form::Table if output::is_terminal() => output::say(print::table(&lines)),

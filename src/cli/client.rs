@@ -9,8 +9,11 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
+use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
+
+use super::output;
 
 /// A connection on which nothing came for so long is asked whether its other end is still there: often enough that a revocation
 /// does not wait, and still only an empty packet on a quiet connection.
@@ -22,6 +25,18 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// The same limit for what was sent and not acknowledged, in which case the kernel asks no questions but repeats for minutes.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(11);
+
+/// The cluster of the kubeconfig's context; without a name, of its current one, or else of the pod. An error is for people.
+pub async fn config(context: Option<&str>) -> Result<Config, String> {
+    // A variable that is set to nothing names none.
+    match context.filter(|context| !context.is_empty()) {
+        None => Config::infer().await.map_err(|error| output::causes(&error)),
+        Some(context) => {
+            let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
+            Config::from_kubeconfig(&options).await.map_err(|error| output::causes(&error))
+        }
+    }
+}
 
 /// Makes the client on the present runtime.
 pub fn connect(config: Config) -> kube::Result<Client> {

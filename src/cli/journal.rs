@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject};
-use kube::config::KubeConfigOptions;
-use kube::{Api, Config, CustomResourceExt};
+use kube::{Api, CustomResourceExt};
 use serde_json::{Value, json};
 
 use super::{client, output};
@@ -123,13 +122,7 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
     let no_cluster = |error: &dyn std::fmt::Display| {
         output::fail("no cluster", error, "Set KUBECONFIG, or read a saved object with -f.")
     };
-    let config = match context {
-        None => Config::infer().await.map_err(|error| no_cluster(&error))?,
-        Some(context) => {
-            let options = KubeConfigOptions { context: Some(context.to_owned()), ..Default::default() };
-            Config::from_kubeconfig(&options).await.map_err(|error| no_cluster(&error))?
-        }
-    };
+    let config = client::config(context).await.map_err(|error| no_cluster(&error))?;
     let client = client::connect(config).map_err(|error| no_cluster(&error))?;
     let resource: ApiResource = KeyRevocation::api_resource();
     // Only what the chain is of is read from it: another version's words in other fields do not matter.

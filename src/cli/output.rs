@@ -77,6 +77,16 @@ pub fn clean(text: &str) -> String {
     shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// The text as one word of a command that people copy into a shell.
+pub fn word(text: &str) -> String {
+    let text = clean(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// The error and what is behind it: kube's own words for a refused connection say nothing.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -141,7 +151,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_can_neither_move_nor_turn_nor_hide() {
+    fn what_is_shown_can_neither_move_nor_turn_nor_hide_nor_become_a_command() {
+        assert_eq!([word("a@b"), word("a b'$c"), word("")], ["a@b", r"'a b'\''$c'", "''"]);
         assert_eq!(clean("a\u{1b}[31mb\nc\u{9b}2Jd\u{202e}e\u{200b}f密钥"), "a [31mb c 2Jdef密钥");
     }
 }

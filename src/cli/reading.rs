@@ -10,8 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::config::KubeConfigOptions;
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use serde_json::Value;
 
 use super::{client, output};
@@ -94,13 +93,7 @@ impl Where {
                 "Set KUBECONFIG; with --context, kubectl config get-contexts names the contexts.",
             )
         };
-        let config = match &self.context {
-            None => Config::infer().await.map_err(|error| unusable(&error))?,
-            context => {
-                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                Config::from_kubeconfig(&options).await.map_err(|error| unusable(&error))?
-            }
-        };
+        let config = client::config(self.context.as_deref()).await.map_err(|error| unusable(&error))?;
         let namespace = self.namespace.clone().filter(|name| !name.is_empty());
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = client::connect(config).map_err(|error| unusable(&error))?;

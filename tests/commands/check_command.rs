@@ -9,13 +9,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::Patch;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const KEY: &str = "key-hzz65f0a1b2c3d4e5f6a7b8";
+const SHANGHAI_KEY: &str = "4c5d6e7f-8091-4a2b-93c4-d5e6f7a8b9c0";
 const REGION: [&str; 3] = ["--cloud-only", "--region", "cn-hangzhou"];
 
 /// A simulated cloud, or a kubeconfig, on a port of its own for as long as the test runs.
@@ -57,7 +62,7 @@ impl Stage {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: a\nusers: [{{name: a, user: {{}}}}]\n\
              clusters: [{{name: a, cluster: {{server: '{server}'}}}}]\n\
-             contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n"
+             contexts: [{{name: a, context: {{cluster: a, user: a}}}}, {{name: the other, context: {{cluster: a, user: a}}}}]\n"
         );
         let port = server.rsplit(':').next().unwrap_or_default();
         let file = std::env::temp_dir().join(format!("ecskms-check-{}-{port}", std::process::id()));
@@ -179,7 +184,12 @@ async fn all_is_well_and_nothing_was_changed() {
     is(&lines, "rbac ClusterRole ecskms", "ok", "--as-service-account");
     is(&lines, "namespace ecskms-system", "ok", "");
     is(&lines, "leader", "ok", "pod-a");
-    is(&lines, "admission policies", "ok", "bound");
+    is(
+        &lines,
+        "admission policies",
+        "ok",
+        "the same as in this program, each bound to Deny; approvalsMin is 0",
+    );
     assert!(lines.iter().all(|line| line["result"] == "ok" || line["result"] == "skipped"), "{lines:#?}");
     assert!(!lines.iter().any(|line| line.to_string().contains(sim::cloud::ACCESS_KEY_SECRET)));
 
@@ -234,9 +244,18 @@ async fn credentials_that_are_missing_wrong_or_late_are_told_apart() {
     let arguments = [&REGION[..], &["-o", "json"]].concat();
     let lines = Stage::lines(&stage.check(&arguments).await, 1);
     is(&lines, "clock", "failed", "timedatectl");
-    is(&lines, "ecs role, reads and keys", "unknown", "not asked");
+    is(&lines, "identity", "failed", "timedatectl");
+    is(&lines, "ecs role, reads and keys", "unknown", "Set the clock first");
 
     stage.order(reqwest::Method::PUT, "settings", json!({"clockSkewSeconds": 0})).await;
+    let forbidden = json!([{"action": "GetCallerIdentity", "status": 403, "code": "NoPermission"}]);
+    stage.order(reqwest::Method::PUT, "faults", forbidden).await;
+    let lines = Stage::lines(&stage.check(&arguments).await, 1);
+    is(&lines, "identity", "failed", "sts:GetCallerIdentity");
+    is(&lines, "clock", "ok", "accepted a signature, though not the call");
+    is(&lines, "ecs:DescribeDisks", "ok", "");
+
+    stage.order(reqwest::Method::PUT, "faults", json!([])).await;
     stage.credentials.1 = "wrong".to_owned();
     let lines = Stage::lines(&stage.check(&arguments).await, 1);
     is(&lines, "credentials", "ok", "");
@@ -285,6 +304,14 @@ async fn keys_role_and_kms_say_what_mends_them() {
     is(&lines, "key alias/ecskms-rsa", "failed", "Aliyun_SM4");
     is(&lines, "key key-nothing", "failed", "no such key");
     is(&lines, "kms:DescribeKey", "ok", "");
+
+    // The id of another region says nothing of this one, and the service key does.
+    let elsewhere = ["--key", SHANGHAI_KEY, "--region", "cn-shanghai", "-o", "json"];
+    let lines = Stage::lines(&stage.check(&[&REGION[..], &elsewhere].concat()).await, 3);
+    is(&lines, "kms:DescribeKey cn-hangzhou", "ok", "may be called");
+    is(&lines, "ecs:DescribeInstances cn-shanghai", "unknown", "no instance is shown");
+    assert_eq!(lines.iter().filter(|line| line["result"] == "unknown").count(), 1, "{lines:#?}");
+    is(&lines, &format!("key {SHANGHAI_KEY}"), "ok", "cn-shanghai");
 
     let role = json!({"do": "delete", "kind": "role", "id": "AliyunECSDiskEncryptDefaultRole"});
     stage.order(reqwest::Method::POST, "resources", role).await;
@@ -355,6 +382,56 @@ async fn an_empty_cluster_and_a_changed_one_are_told_with_their_commands() {
     let lines =
         Stage::lines(&stage.check(&["--cluster-only", "--as-service-account", "-o", "json"]).await, 1);
     is(&lines, "rbac ClusterRole ecskms", "unknown", "subjectaccessreviews");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policies_that_are_there_and_guard_nothing_are_told_one_by_one() {
+    let (stage, client) = Stage::new().await.with_cluster().await;
+    install(&client).await;
+    let (policies, bindings): (Api<ValidatingAdmissionPolicy>, Api<ValidatingAdmissionPolicyBinding>) =
+        (Api::all(client.clone()), Api::all(client));
+    let merged = |spec: Value| Patch::Merge(json!({ "spec": spec }));
+    let weak = merged(json!({"failurePolicy": "Ignore", "validations": [{"expression": "true"}]}));
+    policies.patch("ecskms-revocation-changes", &Default::default(), &weak).await.expect("it is changed");
+    let narrow = merged(json!({"matchResources": {"objectSelector": {"matchLabels": {"never": "set"}}}}));
+    bindings.patch("ecskms-revocation-status", &Default::default(), &narrow).await.expect("it is changed");
+    let lines = Stage::lines(&stage.check(&["--cluster-only", "-o", "json"]).await, 1);
+    for words in [
+        "ecskms-revocation-changes: failurePolicy is Ignore, not Fail",
+        "desiredState Revoked needs the verb revoke",
+        "the rule true is only in the cluster",
+        "binding ecskms-revocation-status: matchResources.objectSelector is only in the cluster",
+        "kubectl delete validatingadmissionpolicy/ecskms-revocation-changes \
+         validatingadmissionpolicybinding/ecskms-revocation-status, because",
+    ] {
+        is(&lines, "admission policies", "failed", words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_context_is_asked_and_every_command_that_is_told_reaches_it() {
+    let (mut stage, _) = Stage::new().await.with_cluster().await;
+    let arguments = ["--cluster-only", "-o", "json"];
+    let named = [&arguments[..], &["--context", "the other"]].concat();
+    let lines = Stage::lines(&stage.check(&named).await, 1);
+    is(&lines, "crd keyrevocations", "failed", "| kubectl --context 'the other' apply --server-side");
+    is(&lines, "namespace", "failed", "kubectl --context 'the other' create namespace");
+    is(&lines, "admission policies", "skipped", "helm upgrade --kube-context 'the other'");
+    let fixes: Vec<&str> = lines.iter().filter_map(|line| line["fix"].as_str()).collect();
+    let reaches =
+        |fix: &&str| fix.matches("kubectl ").count() == fix.matches("kubectl --context 'the other' ").count();
+    assert!(!fixes.is_empty() && fixes.iter().all(reaches), "{fixes:#?}");
+
+    stage.variables = vec![("ECSKMS_CONTEXT", "no such".to_owned())];
+    let lines = Stage::lines(&stage.check(&arguments).await, 1);
+    is(&lines, "kubernetes api", "failed", "no such");
+    // Whoever names a context names a cluster, so that its absence is no reason to leave it out.
+    stage.kubeconfig = None;
+    let lines = Stage::lines(&stage.check(&["--region", "cn-hangzhou", "-o", "json"]).await, 1);
+    is(&lines, "kubernetes api", "failed", "");
+    stage.variables = vec![("ECSKMS_CONTEXT", String::new())];
+    let lines = Stage::lines(&stage.check(&["--region", "cn-hangzhou", "-o", "json"]).await, 0);
+    is(&lines, "cluster", "skipped", "no kubeconfig");
 }
 
 /// Questions for rights, as the API server got them.

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use futures::future::join_all;
 
-use super::line::{CREDENTIALS, Line};
+use super::line::{CLOCK, CREDENTIALS, Line, is_clock};
 use super::{Args, Asking};
 use crate::alibaba::error::{local, safe_text};
 use crate::alibaba::kms::SERVICE_KEY;
@@ -26,13 +26,17 @@ pub async fn lines(args: &Args, cloud: &Cloud, asking: &Asking) -> Vec<Line> {
     let (line, signs_in) = part.credentials().await;
     let mut lines = vec![line];
     if !signs_in {
-        return lines.into_iter().chain([not_asked("there are no credentials")]).collect();
+        let fix = "Mend the credentials first.";
+        return lines.into_iter().chain([not_asked("nothing signs in", fix)]).collect();
     }
     let identity = part.ask("GetCallerIdentity", cloud.caller_identity()).await;
     lines.extend([who(&identity), clock(&identity)]);
     // Nobody else would accept them either. An STS that is out of reach says nothing of the others.
-    if identity.is_err_and(|error| error.class == Class::Credentials) {
-        lines.push(not_asked("the cloud does not accept the credentials"));
+    if let Some(error) = identity.err().filter(|error| error.class == Class::Credentials) {
+        lines.push(match is_clock(&error) {
+            true => not_asked("the cloud does not accept this machine's date", "Set the clock first."),
+            false => not_asked("the cloud does not accept the credentials", "Mend the credentials first."),
+        });
         return lines;
     }
     let regions = join_all(args.regions.iter().map(|region| part.region(region)));
@@ -60,8 +64,8 @@ pub async fn lines(args: &Args, cloud: &Cloud, asking: &Asking) -> Vec<Line> {
     lines
 }
 
-fn not_asked(why: &str) -> Line {
-    Line::unknown("ecs role, reads and keys", format!("not asked: {why}"), "Mend the credentials first.")
+fn not_asked(why: &str, fix: &str) -> Line {
+    Line::unknown("ecs role, reads and keys", format!("not asked: {why}"), fix)
 }
 
 struct Part<'a> {
@@ -87,7 +91,7 @@ impl Part<'_> {
     async fn credentials(&self) -> (Line, bool) {
         const CHECK: &str = "credentials";
         let failed = |seen: String, error: &Error| {
-            let fix = CREDENTIALS;
+            let fix = if is_clock(error) { CLOCK } else { CREDENTIALS };
             let request_id = error.request_id.as_deref().map(str::to_owned);
             (Line { request_id, ..Line::failed(CHECK, seen, fix) }, false)
         };
@@ -109,12 +113,18 @@ impl Part<'_> {
         let keys = if self.args.keys.is_empty() { &service[..] } else { &self.args.keys[..] };
         let describe = keys.iter().map(|key| self.ask("DescribeKey", self.cloud.key(region, key)));
         let (pages, answers) = tokio::join!(join_all(probes), join_all(describe));
+        // A key of another region says nothing of this one; the service key is in every region that has used it.
+        let says_nothing = answers.iter().all(|answer| matches!(answer, Ok(None)));
+        let service_key = match says_nothing && !keys.iter().any(|key| key == SERVICE_KEY) {
+            true => Some(self.ask("DescribeKey", self.cloud.key(region, SERVICE_KEY)).await),
+            false => None,
+        };
         let pages: Vec<(Read, Result<Page, Error>)> = Read::ALL.into_iter().zip(pages).collect();
         let mut lines: Vec<Line> = match out_of_reach(&pages) {
             Some(error) => vec![Line::of_error(format!("ecs reads {region}"), error)],
             None => pages.iter().map(|(read, page)| of_read(region, *read, page, &pages)).collect(),
         };
-        lines.push(of_kms(region, keys, &answers));
+        lines.push(of_kms(region, keys, answers.iter().chain(&service_key)));
         (lines, answers)
     }
 }
@@ -146,11 +156,21 @@ fn clock(identity: &Result<Identity, Error>) -> Line {
             CHECK,
             format!("within {CLOCK_MINUTES} minutes of the cloud's, which accepted a signature"),
         ),
-        Err(error) if ["InvalidTimeStamp.Expired", "IllegalTimestamp"].contains(&error.code.as_str()) => {
+        Err(error) if is_clock(error) => {
             let seen = format!("more than {CLOCK_MINUTES} minutes from the cloud's ({})", error.code);
-            Line::failed(CHECK, seen, "Set this machine's clock, for example with timedatectl set-ntp true.")
+            Line::failed(CHECK, seen, CLOCK)
         }
-        Err(_) => Line::unknown(CHECK, "the cloud accepted no signature", "Mend the identity first."),
+        // Who may do what is asked after the signature and its date.
+        Err(error) if error.class == Class::Denied => Line::ok(
+            CHECK,
+            format!(
+                "within {CLOCK_MINUTES} minutes of the cloud's, which accepted a signature, though not the call"
+            ),
+        ),
+        Err(error) => {
+            let seen = format!("not known: the identity was not told ({})", error.code);
+            Line::unknown(CHECK, seen, "Mend the identity first.")
+        }
     }
 }
 
@@ -233,12 +253,16 @@ fn no_instance(check: String, all: &[(Read, Result<Page, Error>)]) -> Line {
     }
 }
 
-fn of_kms(region: &str, keys: &[String], answers: &[KeyAnswer]) -> Line {
+fn of_kms<'a>(
+    region: &str,
+    keys: &[String],
+    mut answers: impl Iterator<Item = &'a KeyAnswer> + Clone,
+) -> Line {
     let check = format!("kms:DescribeKey {region}");
-    if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+    if let Some(error) = answers.clone().find_map(|answer| answer.as_ref().err()) {
         return Line::of_error(check, error);
     }
-    if answers.iter().any(|answer| matches!(answer, Ok(Some(_)))) {
+    if answers.any(|answer| matches!(answer, Ok(Some(_)))) {
         return Line::ok(check, "may be called; KMS is activated");
     }
     let seen = format!(
@@ -327,6 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_refused_by_name_has_shown_a_date_that_is_accepted() {
+        let judge = |class, code: &str| {
+            let error = Error::local(None, "GetCallerIdentity", local::TIMEOUT, "text");
+            clock(&Err(Error { class, code: code.to_owned(), ..error })).result
+        };
+        assert_eq!(judge(Class::Denied, "NoPermission"), Verdict::Ok);
+        assert_eq!(judge(Class::Credentials, "InvalidTimeStamp.Expired"), Verdict::Failed);
+        assert_eq!(judge(Class::Credentials, "SignatureDoesNotMatch"), Verdict::Unknown);
+        assert_eq!(judge(Class::Transient, local::TIMEOUT), Verdict::Unknown);
+    }
+
+    #[test]
     fn an_endpoint_that_is_out_of_reach_is_told_once_and_a_refusal_with_its_action() {
         let failed = |code| Err(Error::local(None, "DescribeDisks", code, "text"));
         let both = |second| vec![(Read::Disks, failed(local::TIMEOUT)), (Read::Images, second)];
@@ -380,7 +416,9 @@ mod tests {
     #[test]
     fn a_kms_that_knows_no_key_says_nothing_of_the_permission() {
         let keys = [SERVICE_KEY.to_owned()];
-        assert_eq!(of_kms("cn-a", &keys, &[Ok(None)]).result, Verdict::Unknown);
-        assert_eq!(of_kms("cn-a", &keys, &[found(KeyState::Disabled, "")]).result, Verdict::Ok);
+        let judge = |answers: &[KeyAnswer]| of_kms("cn-a", &keys, answers.iter()).result;
+        assert_eq!(judge(&[Ok(None)]), Verdict::Unknown);
+        assert_eq!(judge(&[found(KeyState::Disabled, "")]), Verdict::Ok);
+        assert_eq!(judge(&[Ok(None), found(KeyState::Enabled, "")]), Verdict::Ok, "the service key tells it");
     }
 }

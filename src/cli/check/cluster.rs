@@ -4,20 +4,17 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use super::line::Line;
-use super::{Args, Asking, access, definitions};
+use super::{Args, Asking, access, definitions, policies};
 use crate::alibaba::error::safe_text;
 use crate::cli::client;
 use crate::engine::lease;
-use crate::manifests::{self, admission};
+use crate::manifests;
 
 /// The oldest Kubernetes that the operator runs on.
 const OLDEST: (u32, u32) = (1, 33);
@@ -27,7 +24,7 @@ const RENEWED_AFTER: Duration = lease::RETRY_PERIOD.saturating_add(Duration::fro
 /// Every check of the cluster.
 pub async fn lines(args: &Args, asking: &Asking) -> Vec<Line> {
     let part = Part { args, asking };
-    if !is_named() {
+    if args.context().is_none() && !is_named() {
         let (seen, fix) = ("no kubeconfig is there, and this is no pod", "Set KUBECONFIG.");
         return vec![match args.cluster_only {
             true => Line::failed("cluster", seen, fix),
@@ -47,7 +44,7 @@ pub async fn lines(args: &Args, asking: &Asking) -> Vec<Line> {
         access::lines(&part, &client),
         part.namespace(&client),
         part.leader(&client),
-        part.policies(&client),
+        policies::line(&part, &client),
     );
     let single = [namespace, lease, policies];
     std::iter::once(line).chain(definitions).chain(rights).chain(single).collect()
@@ -145,7 +142,7 @@ impl Part<'_> {
                 "Check KUBECONFIG, its context, and the program that signs in; kubectl version must work.";
             Line::failed("kubernetes api", safe_text(seen), fix)
         };
-        let mut config = Config::infer().await.map_err(|error| failed(&error.to_string()))?;
+        let mut config = client::config(self.args.context()).await.map_err(|error| failed(&error))?;
         config.default_retry = false;
         let (send, receive) = tokio::sync::oneshot::channel();
         let runtime = tokio::runtime::Handle::current();
@@ -220,29 +217,6 @@ impl Part<'_> {
                     Err(trouble) => trouble.line(check, RIGHT),
                 }
             }
-        }
-    }
-
-    async fn policies(&self, client: &Client) -> Line {
-        const CHECK: &str = "admission policies of revocations";
-        let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
-        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
-        let names: Vec<String> = admission::policies().iter().map(ResourceExt::name_any).collect();
-        let each = names.iter().map(|name| async {
-            let (policy, binding) = tokio::join!(
-                self.ask(async { policies.get_opt(name).await }),
-                self.ask(async { bindings.get_opt(name).await })
-            );
-            let denies = |binding: ValidatingAdmissionPolicyBinding| {
-                let spec = binding.spec;
-                spec.policy_name == *name && spec.validation_actions.iter().any(|action| action == "Deny")
-            };
-            Ok((policy?.is_some(), binding?.is_some_and(denies)))
-        });
-        let found: Result<Vec<(bool, bool)>, Trouble> = join_all(each).await.into_iter().collect();
-        match found {
-            Err(trouble) => trouble.line(CHECK, "get validatingadmissionpolicies and their bindings"),
-            Ok(found) => guarded(CHECK, &names, &found),
         }
     }
 }
@@ -330,25 +304,6 @@ fn span(seconds: i64) -> String {
     }
 }
 
-/// Whoever uses no revocations needs none of them. Half of them would be believed in, and guard nothing.
-fn guarded(check: &str, names: &[String], found: &[(bool, bool)]) -> Line {
-    const FIX: &str =
-        "kubectl apply --server-side -k deploy, or helm upgrade; optional where nobody uses revocations.";
-    if found.iter().all(|(policy, binding)| *policy && *binding) {
-        return Line::ok(check, format!("{} policies, each bound to Deny", names.len()));
-    }
-    if !found.iter().any(|(policy, _)| *policy) {
-        let seen = "none under the names that deploy gives them: RBAC alone says who may order and undo";
-        return Line::skipped(check, seen).with_fix(FIX);
-    }
-    let lacking = names.iter().zip(found).filter_map(|(name, (policy, binding))| match (policy, binding) {
-        (true, true) => None,
-        (false, _) => Some(format!("{name} is not there")),
-        (true, false) => Some(format!("{name} is not bound to Deny")),
-    });
-    Line::failed(check, lacking.collect::<Vec<_>>().join(", "), FIX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::line::Verdict;
@@ -395,16 +350,6 @@ mod tests {
         assert_eq!([judge("1", "33"), judge("1", "36+"), judge("2", "0")], [Verdict::Ok; 3]);
         assert_eq!([judge("1", "32"), judge("1", "9")], [Verdict::Failed; 2]);
         assert_eq!(judge("", ""), Verdict::Unknown);
-    }
-
-    #[test]
-    fn no_policy_is_a_choice_and_half_of_them_is_a_defect() {
-        let names = ["a".to_owned(), "b".to_owned()];
-        let judge = |found: [(bool, bool); 2]| guarded("c", &names, &found);
-        assert_eq!(judge([(true, true); 2]).result, Verdict::Ok);
-        assert_eq!(judge([(false, false); 2]).result, Verdict::Skipped);
-        let half = judge([(true, true), (true, false)]);
-        assert_eq!((half.result, half.seen.as_str()), (Verdict::Failed, "b is not bound to Deny"));
     }
 
     #[test]

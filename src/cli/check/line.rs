@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::alibaba::Error;
 use crate::alibaba::error::local;
+use crate::cli::output;
 use crate::decision::Reason;
 use crate::kind::{Fault, FaultClass};
 
@@ -82,6 +83,16 @@ impl Line {
         Line { fix: Some(fix.into()), ..self }
     }
 
+    /// With commands that reach the cluster that was asked.
+    pub fn in_context(self, context: Option<&str>) -> Line {
+        let Some(context) = context.map(output::word) else { return self };
+        let fix = self.fix.map(|fix| {
+            fix.replace("kubectl ", &format!("kubectl --context {context} "))
+                .replace("helm upgrade", &format!("helm upgrade --kube-context {context}"))
+        });
+        Line { fix, ..self }
+    }
+
     /// What a call to the cloud ended in. A refusal is a failure; no answer, or one that says to wait, leaves it open.
     pub fn of_error(check: impl Into<String>, error: &Error) -> Line {
         let fault = Fault::from(error.clone());
@@ -94,6 +105,7 @@ impl Line {
                 );
                 (Verdict::Failed, fix)
             }
+            _ if is_clock(error) => (Verdict::Failed, CLOCK.to_owned()),
             (Reason::CredentialsInvalid, _) => (Verdict::Failed, CREDENTIALS.to_owned()),
             (Reason::KmsNotActivated, _) => {
                 (Verdict::Failed, "Activate KMS in the console of Key Management Service.".to_owned())
@@ -117,6 +129,13 @@ impl Line {
     }
 }
 
+/// True if the cloud refused the date of a signature.
+pub fn is_clock(error: &Error) -> bool {
+    ["InvalidTimeStamp.Expired", "IllegalTimestamp"].contains(&error.code.as_str())
+}
+
+/// How to set the clock.
+pub const CLOCK: &str = "Set this machine's clock, for example with timedatectl set-ntp true.";
 /// Where to read how to sign in.
 pub const CREDENTIALS: &str = "README, Credentials, says which variables sign in, and in which order.";
 const CONNECTION: &str = "Check --region, --vpc, --cloud-endpoint, proxy and firewall; within a VPC, --vpc reaches ECS, KMS and STS \
@@ -125,6 +144,16 @@ const CONNECTION: &str = "Check --region, --vpc, --cloud-endpoint, proxy and fir
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fix_reaches_the_cluster_that_was_asked() {
+        let fix = "ecskms crds | kubectl apply -f -, or helm upgrade; kubectl get pods";
+        let line = |context| Line::failed("a", "b", fix).in_context(context).fix;
+        assert_eq!(line(None).as_deref(), Some(fix));
+        let told = "ecskms crds | kubectl --context 'a b' apply -f -, or helm upgrade --kube-context 'a b'; \
+                    kubectl --context 'a b' get pods";
+        assert_eq!(line(Some("a b")).as_deref(), Some(told));
+    }
 
     #[test]
     fn what_was_not_answered_is_not_known_and_what_was_refused_has_failed() {
