@@ -315,7 +315,8 @@ async fn stand<'a>(
     if let Ok(Some(standing)) = &object {
         overlay.put(path.clone(), standing.object.clone());
     }
-    let object = object.map_err(|error| refused(&error, &planner.resource, namespace.as_deref()));
+    let flags = args.place.flags();
+    let object = object.map_err(|error| refused(&error, &planner.resource, namespace.as_deref(), &flags));
     Standing { planner, document, namespace, path, object }
 }
 
@@ -326,19 +327,18 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Why the API server would not take it, and what to do.
-fn refused(error: &Error, resource: &ApiResource, namespace: Option<&str>) -> String {
+fn refused(error: &Error, resource: &ApiResource, namespace: Option<&str>, flags: &str) -> String {
     let plural = &resource.plural;
+    let install = format!("ecskms crds | kubectl{flags} apply --server-side -f -");
     let next = match (error.code(), namespace) {
         (Some(403), _) => format!(
             "If you may not: a plan needs the verbs get, create and patch for {plural}.{GROUP} (delete with --delete), although \
              nothing is written; without them, let a pipeline plan that has them."
         ),
-        (Some(404), Some(namespace)) => format!(
-            "Is there a namespace {namespace}, and are the CRDs installed (ecskms crds | kubectl apply --server-side -f -)?"
-        ),
-        (Some(404), None) => {
-            "Are the CRDs installed (ecskms crds | kubectl apply --server-side -f -)?".to_owned()
+        (Some(404), Some(namespace)) => {
+            format!("Is there a namespace {namespace}, and are the CRDs installed ({install})?")
         }
+        (Some(404), None) => format!("Are the CRDs installed ({install})?"),
         (Some(409), _) => {
             "Say whose fields they are with --field-manager, or take them with --force-conflicts.".to_owned()
         }
