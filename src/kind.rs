@@ -139,6 +139,8 @@ pub trait Kind:
     fn preview(&self) -> Option<Self> {
         None
     }
+    /// Adds to a look what the preview has shown, and the look did not ask for.
+    fn remember(_preview: &ObservedOf<Self>, _observed: &mut ObservedOf<Self>) {}
     /// What to tell the user. Pure; starts from the present status, so that facts that were not observed anew stay.
     fn report(
         &self,

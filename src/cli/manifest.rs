@@ -103,7 +103,9 @@ pub fn parse(origin: &str, text: &str) -> Result<Vec<Document>, ExitCode> {
         };
         for body in items {
             let origin = format!("{origin}, document {}", index + 1);
-            let Ok(head) = Head::deserialize(&body) else {
+            // serde would take a sequence for a structure as well.
+            let is_object = body.is_object() && body["metadata"].is_object();
+            let Some(head) = Head::deserialize(&body).ok().filter(|_| is_object) else {
                 return Err(output::fail(
                     &origin,
                     &"apiVersion, kind and metadata.name are needed",
@@ -137,5 +139,9 @@ mod tests {
         assert!(parse("x", "kind: EncryptedImage\n").is_err());
         assert!(parse("x", "apiVersion: v1\nkind: A\nmetadata: {generateName: a-}\n").is_err());
         assert!(parse("x", "{").is_err());
+        assert!(parse("x", r#"["a/v1", "A", ["name", "default"]]"#).is_err());
+        assert!(
+            parse("x", r#"{"apiVersion": "a/v1", "kind": "A", "metadata": ["name", "default"]}"#).is_err()
+        );
     }
 }

@@ -6,32 +6,31 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{ApiResource, ListParams};
-use kube::runtime::watcher::Event;
+use kube::api::ApiResource;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::manifest::{self, Document};
 use super::output;
-use super::reading::{Error, Form, Where, within};
-use crate::alibaba::{self, Cloud, Network, Source};
+use super::reading::{Error, Form, Where};
 use crate::decision::Reason;
 use crate::engine::rehearse::{End, Rehearsal, rehearse};
-use crate::kind::{Clock, Kind, Lane, Settings, World, accounts};
+use crate::kind::revocations::Hold;
+use crate::kind::{Dependency, Kind, Lane, World, accounts};
 use crate::kinds::{self, Visitor};
 use crate::resource::{GROUP, check};
 
 mod overlay;
 mod print;
 mod stand;
+mod together;
+mod world;
 
 use overlay::Overlay;
-use stand::Way;
+use stand::{Refused, Way};
 
 /// The calls to the cloud that applying manifests would cause, and the RAM actions that they take; changes nothing.
 ///
@@ -85,6 +84,19 @@ struct Planner {
     /// Tells the world of the kind's objects, if it is one that all others ask for.
     notice: Option<Notice>,
     rehearse: Rehearse,
+    facts: fn(&Value) -> Facts,
+}
+
+/// What only the kind itself can say of an object.
+#[derive(Default)]
+struct Facts {
+    depends_on: Vec<Dependency>,
+    hold: Option<Hold>,
+}
+
+fn facts<K: Kind>(object: &Value) -> Facts {
+    let Ok(object) = K::deserialize(object) else { return Facts::default() };
+    Facts { depends_on: object.depends_on(), hold: object.incident().map(|incident| incident.hold) }
 }
 
 /// One object of the files.
@@ -92,6 +104,7 @@ struct Planned {
     document: Document,
     namespace: Option<String>,
     reads: &'static [&'static str],
+    depends_on: Vec<Dependency>,
     /// What would be done about it, or why nobody can say.
     outcome: Result<Rehearsal, String>,
     /// True if there is none of that name yet.
@@ -111,29 +124,10 @@ impl Planned {
             namespace: document.namespace.clone(),
             document,
             reads: &[],
+            depends_on: Vec::new(),
             outcome: Err(why),
             is_new: false,
         }
-    }
-
-    /// Where only the role of ECS is missing, which the object's account in the same files makes first, nobody must move.
-    fn after_its_account(mut self, accounts: &[Planned]) -> Planned {
-        let account = self.document.body["spec"]["accountRef"]["name"].as_str();
-        let Some(account) = accounts.iter().find(|one| Some(&*one.document.name) == account) else {
-            return self;
-        };
-        let grants = account.outcome.as_ref().is_ok_and(Rehearsal::changes);
-        if let Ok(outcome) = &mut self.outcome
-            && grants
-            && outcome.reason == Reason::EcsRoleMissing
-        {
-            outcome.end = End::Waiting;
-            outcome.reason = Reason::DependencyNotReady;
-            let Document { kind, name, .. } = &account.document;
-            outcome.message =
-                format!("{kind} {name} makes the role of ECS first. Plan again once it is there.");
-        }
-        self
     }
 }
 
@@ -173,28 +167,35 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     let others = support.len();
     let overlay = Overlay::default();
     if !args.delete {
-        support.iter().for_each(|document| overlay.put_secret(document, &namespace));
+        support.iter().for_each(|document| overlay.put_support(document, &namespace));
+    } else if let Some(whole) = support.iter().find(|document| takes_others_along(document)) {
+        let why =
+            format!("{} {} takes along more than the files name", whole.kind, check::quoted(&whole.name));
+        return Err(output::fail(
+            "the deletion cannot be planned",
+            &why,
+            "Leave it out, and name the objects.",
+        ));
     }
-    let world = world(args, &client, &overlay, &planners).await?;
-    let mut standing = Vec::new();
-    for (planner, document) in ours {
-        standing.push(stand(args, &client, &namespace, planner, document, &overlay).await);
-    }
+    let world = world::world(args, &client, &overlay, &planners).await?;
+    let standing = futures::stream::iter(ours)
+        .map(|(planner, document)| stand(args, &client, &namespace, planner, document, &overlay));
+    let mut standing: Vec<Standing> = standing.buffered(AT_ONCE).collect().await;
+    refuse_repetitions(&mut standing);
     // What others stand on comes first, and is then seen as it would be.
-    let (accounts, rest): (Vec<_>, Vec<_>) = standing.into_iter().partition(|one| one.is_account());
+    let (first, rest): (Vec<_>, Vec<_>) = standing.into_iter().partition(Standing::comes_first);
     let mut objects = strange;
-    for one in accounts {
-        let path = one.path.clone();
+    for one in first {
+        let (planner, path) = (one.planner, one.path.clone());
         let (planned, object) = one.plan(&world).await;
-        if let (Ok(Rehearsal { end: End::Settled, .. }), Some(object)) = (&planned.outcome, object) {
-            overlay.put(path, ready(object));
+        if let (Ok(outcome), Some(object)) = (&planned.outcome, object) {
+            be_seen(planner, path, outcome, object, &overlay, &world);
         }
         objects.push(planned);
     }
     let rest = futures::stream::iter(rest).map(|one| one.plan(&world).map(|(planned, _)| planned));
-    let rest: Vec<Planned> = rest.buffered(AT_ONCE).collect().await;
-    let rest: Vec<Planned> = rest.into_iter().map(|one| one.after_its_account(&objects)).collect();
-    objects.extend(rest);
+    objects.extend(rest.buffered(AT_ONCE).collect::<Vec<Planned>>().await);
+    together::settle(&client, &planners, &mut objects).await;
     let plan = Plan { objects, others, is_deletion: args.delete };
     match args.output {
         Form::Json => output::say(print::json(&plan)),
@@ -235,7 +236,8 @@ fn planners() -> Vec<Planner> {
                 resource: ApiResource::erase::<K>(&()),
                 is_namespaced: K::crd().spec.scope == "Namespaced",
                 reads: K::READS,
-                notice: (K::LANE == Lane::Emergency).then_some(notice::<K> as Notice),
+                notice: (K::LANE == Lane::Emergency).then_some(world::notice::<K> as Notice),
+                facts: facts::<K>,
                 rehearse: |object, world, is_new| {
                     async move {
                         let object: K = serde_json::from_value(object)
@@ -263,8 +265,9 @@ struct Standing<'a> {
 }
 
 impl Standing<'_> {
-    fn is_account(&self) -> bool {
-        self.planner.resource.kind == accounts::KIND
+    /// True for accounts, which others use, and for what holds keys.
+    fn comes_first(&self) -> bool {
+        self.planner.resource.kind == accounts::KIND || self.planner.notice.is_some()
     }
 
     /// What would be done about it, and how it would stand.
@@ -280,7 +283,10 @@ impl Standing<'_> {
             Ok(None) => Ok(Rehearsal::nothing("There is no such object.")),
             Err(why) => Err(why.clone()),
         };
-        let planned = Planned { document, namespace, reads: planner.reads, outcome, is_new };
+        let depends_on =
+            object.as_ref().ok().and_then(Option::as_ref).map(|object| (planner.facts)(object).depends_on);
+        let depends_on = depends_on.unwrap_or_default();
+        let planned = Planned { document, namespace, reads: planner.reads, depends_on, outcome, is_new };
         (planned, object.ok().flatten())
     }
 }
@@ -316,7 +322,10 @@ async fn stand<'a>(
         overlay.put(path.clone(), standing.object.clone());
     }
     let flags = args.place.flags();
-    let object = object.map_err(|error| refused(&error, &planner.resource, namespace.as_deref(), &flags));
+    let object = object.map_err(|refusal| match refusal {
+        Refused::There(error) => refused(&error, &planner.resource, namespace.as_deref(), &flags),
+        Refused::Here(why) => why,
+    });
     Standing { planner, document, namespace, path, object }
 }
 
@@ -350,6 +359,46 @@ fn refused(error: &Error, resource: &ApiResource, namespace: Option<&str>, flags
     format!("The API server would not take it: {text}{end} {next}")
 }
 
+/// True for what kubectl deletes with everything in it.
+fn takes_others_along(document: &Document) -> bool {
+    matches!(&*document.kind, "Namespace" | "CustomResourceDefinition")
+}
+
+/// One object twice is one object, and nobody can say which of the two it would be.
+fn refuse_repetitions(all: &mut [Standing]) {
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for one in all.iter_mut().filter(|one| !one.path.is_empty()) {
+        if let Some(first) = seen.get(&one.path) {
+            one.object = Err(format!("{first} names the same object. Leave one of the two out."));
+        } else {
+            seen.insert(one.path.clone(), one.document.origin.clone());
+        }
+    }
+}
+
+/// What was planned for an account, or for a revocation, is what the others see.
+fn be_seen(
+    planner: &Planner,
+    path: String,
+    outcome: &Rehearsal,
+    object: Value,
+    overlay: &Overlay,
+    world: &World,
+) {
+    if outcome.end != End::Settled {
+        return;
+    }
+    if planner.resource.kind == accounts::KIND {
+        return overlay.put(path, ready(object));
+    }
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    match outcome.reason {
+        Reason::Revoked => world.revocations.set(&uid, (planner.facts)(&object).hold),
+        Reason::Restored => world.revocations.set(&uid, None),
+        _ => {}
+    }
+}
+
 /// An account as it is once somebody has looked at it: others of the same files may use it.
 fn ready(mut account: Value) -> Value {
     let generation = account["metadata"]["generation"].clone();
@@ -361,72 +410,6 @@ fn ready(mut account: Value) -> Value {
     account["status"]["observedGeneration"] = generation;
     account["status"]["conditions"] = json!([condition]);
     account
-}
-
-/// The world as the operator would see it, through what is planned.
-async fn world(
-    args: &Args,
-    client: &Client,
-    overlay: &Overlay,
-    planners: &[Planner],
-) -> Result<World, ExitCode> {
-    let settings = alibaba::Settings {
-        endpoint_override: args.cloud_endpoint.clone(),
-        network: if args.vpc { Network::Vpc } else { Network::Public },
-        sts_region: args.region.clone(),
-        ..alibaba::Settings::default()
-    };
-    let cloud = Cloud::new(settings, Source::Chain).map_err(|error| {
-        output::fail("the cloud client cannot be set up", &error, "Check --cloud-endpoint and --region.")
-    })?;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let unreadable = |what: &str, error: Error, right: &str| {
-        let next = format!("Check KUBECONFIG and --context, and whether you may {right}.");
-        output::fail(what, &error, &next)
-    };
-    let cluster = within(namespaces.get("kube-system")).await.map_err(|error| {
-        unreadable("it is not known which cluster this is", error, "get namespace kube-system")
-    })?;
-    let cluster = cluster.metadata.uid.unwrap_or_default();
-    let identity = "ecskms-plan".to_owned();
-    let world = World {
-        kube: overlay.client(client.clone()),
-        cloud,
-        clock: Clock::System,
-        account: None,
-        accounts: kinds::accounts(),
-        claims: Arc::default(),
-        revocations: Arc::default(),
-        fresh: Arc::default(),
-        settings: Settings::standard(cluster, args.place.lease_namespace.clone(), identity),
-    };
-    for planner in planners {
-        let Some(notice) = planner.notice else { continue };
-        let plural = &planner.resource.plural;
-        notice(client, &world).await.map_err(|error| {
-            let what = format!("the {plural} cannot be read, so that it is not known which keys are held");
-            unreadable(&what, error, &format!("list {plural}.{GROUP}"))
-        })?;
-    }
-    Ok(world)
-}
-
-/// Tells the world of the kind's objects, as the watch of the emergency lane does.
-fn notice<'a, K: Kind>(client: &'a Client, world: &'a World) -> BoxFuture<'a, Result<(), Error>> {
-    async move {
-        let listed = match within(K::api(client.clone(), None).list(&ListParams::default())).await {
-            Err(error) if error.code() == Some(404) => {
-                K::unserved(world);
-                return Ok(());
-            }
-            other => other?,
-        };
-        K::notice(&Event::Init, world);
-        listed.into_iter().for_each(|object| K::notice(&Event::InitApply(object), world));
-        K::notice(&Event::InitDone, world);
-        Ok(())
-    }
-    .boxed()
 }
 
 /// The RAM actions of all objects: those that change something, and those that look.

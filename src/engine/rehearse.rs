@@ -10,7 +10,7 @@ use super::merge::to_value;
 use super::reconcile::{account_of, has_finalizer, sentence};
 use crate::decision::report::Report;
 use crate::decision::{Decision, Machine, Reason, Wait, WaitPace};
-use crate::kind::{Call, DesiredOf, EffectOf, Fault, Kind, KindStatus, Lane, ObservedOf, Owner, World};
+use crate::kind::{Call, DesiredOf, Fault, Kind, KindStatus, Lane, ObservedOf, Owner, World};
 
 /// Decisions about one object; whoever takes more goes in circles.
 const STEPS_MAX: usize = 1_000;
@@ -110,15 +110,15 @@ pub async fn rehearse<K: Kind>(object: K, world: &World, is_new: bool) -> Rehear
 
 /// The object, and before it what it only wants to show.
 async fn both<K: Kind>(object: K, world: &World, shared: &K::Shared, is_new: bool) -> Rehearsal {
-    let shows = match object.preview() {
-        None => None,
-        Some(preview) => {
-            let looked = run(preview, world, shared, is_new).await.unwrap_or_else(Rehearsal::failed);
-            Some(looked.message)
+    let (mut shows, mut seen) = (None, None);
+    if let Some(preview) = object.preview() {
+        match run(preview, world, shared, is_new, None).await {
+            Ok((looked, observed)) => (shows, seen) = (Some(looked.message), observed),
+            Err(fault) => shows = Some(Rehearsal::failed(fault).message),
         }
-    };
-    let rehearsal = run(object, world, shared, is_new).await.unwrap_or_else(Rehearsal::failed);
-    Rehearsal { shows, ..rehearsal }
+    }
+    let rehearsal = run(object, world, shared, is_new, seen).await.map(|(rehearsal, _)| rehearsal);
+    Rehearsal { shows, ..rehearsal.unwrap_or_else(Rehearsal::failed) }
 }
 
 async fn run<K: Kind>(
@@ -126,25 +126,34 @@ async fn run<K: Kind>(
     world: &World,
     shared: &K::Shared,
     is_new: bool,
-) -> Result<Rehearsal, Fault> {
+    seen: Option<ObservedOf<K>>,
+) -> Result<(Rehearsal, Option<ObservedOf<K>>), Fault> {
+    let at_once = |rehearsal| Ok((rehearsal, None));
     let desired = match object.desired() {
         Ok(desired) => desired,
-        Err(invalid) => return Ok(Rehearsal::ended(End::Blocked, invalid.reason, &invalid.message)),
+        Err(invalid) => return at_once(Rehearsal::ended(End::Blocked, invalid.reason, &invalid.message)),
     };
-    if object.meta().deletion_timestamp.is_some() && !has_finalizer(&object) {
-        return Ok(Rehearsal::nothing("The object goes at once: the operator holds nothing for it."));
+    let leaving = object.meta().deletion_timestamp.is_some();
+    if leaving && !has_finalizer(&object) {
+        return at_once(Rehearsal::nothing("The object goes at once: the operator holds nothing for it."));
     }
     if K::LOOKS_ONLY {
-        return Ok(Rehearsal::nothing("Objects of this kind look and change nothing."));
+        return at_once(Rehearsal::nothing("Objects of this kind look and change nothing."));
     }
     let world = match world.of(&object).await? {
         Ok(world) => world,
-        Err(obstacle) => return Ok(Rehearsal::ended(End::Blocked, obstacle.reason, &obstacle.message)),
+        Err(obstacle) => {
+            return at_once(Rehearsal::ended(End::Blocked, obstacle.reason, &obstacle.message));
+        }
     };
     account_of(&object, &world).await?;
     let owner = Owner::of(&world.settings.cluster, &object);
     let owner = if is_new { owner.unborn() } else { owner };
-    let (mut observed, mut decision) = look(&object, &desired, &world, shared).await?;
+    let mut observed = look(&object, &desired, &world, shared).await?;
+    if let Some(seen) = &seen {
+        K::remember(seen, &mut observed);
+    }
+    let mut decision = K::Machine::decide(&desired, &observed);
     let mut steps = Vec::new();
     for _ in 0..STEPS_MAX {
         let report = object.report(&desired, &observed, &decision, world.clock.now());
@@ -156,13 +165,25 @@ async fn run<K: Kind>(
             Decision::Wait(wait) if next.is_some() => {
                 steps.push(Step::Wait { reason: wait.reason, message: report.message.clone() });
             }
+            // What ends by itself, such as a drill.
+            Decision::Settled if next.is_some() => {
+                let reason = object.settled(&desired, &observed);
+                steps.push(Step::Wait { reason, message: report.message.clone() });
+            }
             Decision::Wait(_) | Decision::Settled | Decision::Blocked(_) => {}
         }
         let Some(next) = next else {
             let settled = object.settled(&desired, &observed);
             let (end, reason) = end(&decision, settled);
-            let ended = Rehearsal::ended(end, reason, &report.message);
-            return Ok(Rehearsal { steps, ..ended });
+            let changes = steps.iter().any(|step| matches!(step, Step::Change(_)));
+            // What status says of a departure is meant for those who wait for it.
+            let message = match (end, leaving, changes) {
+                (End::Settled, true, false) => "The object goes, and nothing in the cloud with it.",
+                (End::Settled, true, true) => "The object goes after that.",
+                _ => &report.message,
+            };
+            let ended = Rehearsal::ended(end, reason, message);
+            return Ok((Rehearsal { steps, ..ended }, Some(observed)));
         };
         object = told(&object, report)?;
         decision = K::Machine::decide(&desired, &next);
@@ -187,14 +208,18 @@ async fn look<K: Kind>(
     desired: &DesiredOf<K>,
     world: &World,
     shared: &K::Shared,
-) -> Result<(ObservedOf<K>, Decision<EffectOf<K>>), Fault> {
+) -> Result<ObservedOf<K>, Fault> {
     let begun = Instant::now();
     loop {
         let observed = object.observe(desired, world, shared).await?;
         let decision = K::Machine::decide(desired, &observed);
         let moves = matches!(&decision, Decision::Wait(Wait { pace: WaitPace::Seconds, .. }));
-        if !moves || object.foresee(desired, &observed, &decision).is_some() || begun.elapsed() > PATIENCE {
-            return Ok((observed, decision));
+        if !moves || object.foresee(desired, &observed, &decision).is_some() {
+            return Ok(observed);
+        }
+        if begun.elapsed() > PATIENCE {
+            let text = "What would be done hangs on a look that has not come to an end. Plan it again.";
+            return Err(Fault::defect("Timeout", text));
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -212,7 +212,7 @@ async fn whoever_has_the_policy_for_planning_can_plan_and_whoever_lacks_a_part_i
 
     policy["Statement"].as_array_mut().expect("statements").pop();
     put(&servers.control, "/_sim/settings", &json!({ "limitedPolicy": policy })).await;
-    let plan = servers.json(&all, 1).await;
+    let plan = servers.json(&["-f", samples], 1).await;
     let end = &one(&plan, "orders-data")["end"];
     assert_eq!((&end["state"], &end["reason"]), (&json!("Unknown"), &json!("AccessDenied")), "{end:#}");
     assert!(
@@ -281,6 +281,7 @@ async fn what_cannot_be_planned_is_said_with_the_next_step_and_never_counts_as_n
         (&["-f", "/does/not/exist"], "cannot read"),
         (&["-f", &*wrong, "--context", "nobody"], "no cluster"),
         (&["-f", &*wrong, "--field-manager", "x"], "--server-side"),
+        (&["-f", &*wrong, "--server-side"], "--field-manager"),
         (&["--fil", "x"], "unexpected argument"),
         (&[], "--filename"),
     ] {
@@ -292,6 +293,51 @@ async fn what_cannot_be_planned_is_said_with_the_next_step_and_never_counts_as_n
     let silent = servers.run(&["-f", &new, "--cloud-endpoint", "http://127.0.0.1:1"], "").await;
     let (out, err) = ended(&silent, 1);
     assert!(out.contains("not planned") && out.contains("not known"), "{out}\n{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_of_the_same_files_see_one_another_and_what_cannot_come_is_not_planned_as_coming() {
+    let servers = Servers::start("together").await;
+    let order = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "KeyRevocation", "metadata": { "name": "leak" },
+        "spec": { "region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked", "reason": "a leaked credential",
+            "requestedBy": "alice" } });
+    let file = servers.file("cut.yaml", &[disk("late", json!({})), order]);
+    let plan = servers.json(&["-f", &file], 2).await;
+    assert_eq!(one(&plan, "late")["end"]["reason"], "KeyRevoked", "{plan:#}");
+
+    let image = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedImage", "metadata": { "name": "base" },
+        "spec": { "region": "cn-hangzhou", "source": { "imageId": "m-nobody" }, "key": { "id": KEY } } });
+    let instance = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "EncryptedInstance", "metadata": { "name": "web" },
+        "spec": { "region": "cn-hangzhou", "zoneId": "cn-hangzhou-i", "instanceType": "ecs.g7.large", "key": { "id": KEY },
+            "image": { "imageRef": { "name": "base" } }, "systemDisk": { "sizeGiB": 40 },
+            "network": { "vSwitchId": "vsw-bp1demo0000000000001", "securityGroupIds": ["sg-bp1demo00000000000001"] } } });
+    let at = |name: &str| json!({ "attachment": { "instanceRef": { "name": name } } });
+    let file =
+        servers.file("never.yaml", &[image, instance, disk("one", at("web")), disk("two", at("typo"))]);
+    let plan = servers.json(&["-f", &file], 3).await;
+    for (name, word) in [
+        ("web", "EncryptedImage base"),
+        ("one", "EncryptedInstance web"),
+        ("two", "no EncryptedInstance typo"),
+    ] {
+        let end = &one(&plan, name)["end"];
+        assert_eq!((&end["state"], actions(one(&plan, name)).len()), (&json!("Waiting"), 0), "{end:#}");
+        assert!(end["message"].as_str().is_some_and(|text| text.contains(word)), "{end:#}");
+    }
+
+    let file = servers.file("twice.yaml", &[disk("same", json!({})), disk("same", json!({ "sizeGiB": 80 }))]);
+    let plan = servers.json(&["-f", &file], 1).await;
+    assert_eq!(plan["calls"], 1);
+    let space = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "default" } });
+    let file = servers.file("space.yaml", &[space, disk("one", json!({}))]);
+    let (_, err) = ended(&servers.run(&["--delete", "-f", &file], "").await, 1);
+    assert!(err.contains("takes along more than the files name"), "{err}");
+    let account = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": "CloudAccount", "metadata": { "name": "other" },
+        "spec": { "credentials": { "secretRef": { "name": "key" } }, "endpoints": { "sts": "http://127.0.0.1:1" } } });
+    let file = servers.file("account.yaml", &[account]);
+    let plan = servers.json(&["-f", &file], 1).await;
+    let why = one(&plan, "other")["error"].as_str().expect("a reason").to_owned();
+    assert!(why.contains("--allow-new-endpoints"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

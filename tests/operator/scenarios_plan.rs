@@ -244,6 +244,48 @@ async fn a_revocation_takes_evidence_stops_cuts_and_gives_back_as_planned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_that_is_asked_of_a_live_cut_is_planned_from_who_runs_now() {
+    let stage = Stage::new().await;
+    let order = |running: &str| with(revocation("Revoked"), "runningInstances", json!(running));
+    stage.apply(order("Leave")).await;
+    let cut = check(&stage, "KeyRevocation", "leak").await;
+    assert!(cut.message.contains("1 running instances may hold"), "the preview's list counts: {cut:#?}");
+    assert!(!check(&stage, "KeyRevocation", "leak").await.changes());
+    stage.apply(order("ForceStop")).await;
+    let more = check(&stage, "KeyRevocation", "leak").await;
+    assert_eq!(more.calls().map(|call| call.action).collect::<Vec<_>>(), ["StopInstances"], "{more:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drill_is_planned_with_its_end() {
+    let stage = Stage::new().await;
+    let mut drill = revocation("Revoked");
+    drill["spec"] = json!({ "region": "cn-hangzhou", "keyId": KEY, "desiredState": "Revoked", "requestedBy": "alice",
+        "reason": "the monthly drill", "drill": { "restoreAfterMinutes": 5 } });
+    stage.apply(drill).await;
+    let rehearsal = check(&stage, "KeyRevocation", "leak").await;
+    let actions: Vec<&str> = rehearsal.calls().map(|call| call.action).collect();
+    assert_eq!(actions, ["DisableKey", "EnableKey"], "{rehearsal:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_under_way_and_an_object_that_leaves_its_disk_behind_end_well() {
+    let stage = Stage::new().await;
+    stage.apply(image("half")).await;
+    let process = stage.start().await;
+    let copying = |object: &Value| object["status"]["imageState"] == "Creating";
+    stage.until("EncryptedImage", "half", HOUR, copying).await;
+    process.kill().await;
+    assert!(!check(&stage, "EncryptedImage", "half").await.changes());
+
+    stage.apply(with(disk("kept"), "deletionPolicy", json!("Retain"))).await;
+    check(&stage, "EncryptedDisk", "kept").await;
+    stage.delete("EncryptedDisk", "kept").await;
+    let last = check(&stage, "EncryptedDisk", "kept").await;
+    assert!(!last.changes() && last.message.contains("nothing in the cloud"), "{last:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_declared_cut_is_one_call_and_what_is_under_the_key_is_planned_as_blocked() {
     let stage = Stage::new().await;
     let mut order = revocation("Revoked");

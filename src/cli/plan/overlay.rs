@@ -8,7 +8,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::manifest::Document;
 
@@ -22,11 +22,22 @@ impl Overlay {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path, object);
     }
 
-    /// A Secret of the same files: accounts and user data may name it.
-    pub fn put_secret(&self, document: &Document, namespace: &str) {
-        if (&*document.api_version, &*document.kind) != ("v1", "Secret") {
-            return;
+    /// Secrets of the same files, which accounts and user data may name, and the labels of Namespaces, which accounts ask for.
+    pub fn put_support(&self, document: &Document, namespace: &str) {
+        match (&*document.api_version, &*document.kind) {
+            ("v1", "Secret") => self.put_secret(document, namespace),
+            ("v1", "Namespace") => {
+                let mut labels = document.body["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+                labels.insert("kubernetes.io/metadata.name".to_owned(), json!(document.name));
+                let metadata = json!({ "name": document.name, "labels": labels });
+                let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+                self.put(format!("/api/v1/namespaces/{}", document.name), object);
+            }
+            _ => {}
         }
+    }
+
+    fn put_secret(&self, document: &Document, namespace: &str) {
         let Ok(mut secret) = serde_json::from_value::<Secret>(document.body.clone()) else { return };
         let text = secret.string_data.take().unwrap_or_default();
         let bytes = text.into_iter().map(|(name, value)| (name, ByteString(value.into_bytes())));

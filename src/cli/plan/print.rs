@@ -70,6 +70,11 @@ fn one(plan: &Plan, object: &Planned) {
                     number += 1;
                     let text = format!("{number:>3}  {}", output::clean(&line(call)));
                     output::say(if call.deletes() { output::paint(&text, RED) } else { text });
+                    if call.action == "DeleteInstance" {
+                        output::say(
+                            "     with it goes its system disk, and every data disk with DeleteWithInstance",
+                        );
+                    }
                 }
                 Step::Wait { message, .. } => {
                     output::say(format_args!("     waits: {}", output::clean(message)));

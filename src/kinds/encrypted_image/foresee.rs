@@ -95,6 +95,8 @@ fn passed(before: &Observed, reason: Reason, seen: &mut Observed) {
     change(&mut seen.copies, |copy| {
         if copy.state == CopyState::Copying {
             copy.state = CopyState::Available;
+            // Its snapshots show it only now.
+            copy.protection = Protection::Exact;
             "Available".clone_into(&mut copy.status);
         }
     });

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use super::api::EncryptedInstance;
 use super::decide::{
-    Desired, Disk, ImageChoice, ImageFact, Instance, InstanceEffect, InstanceState, Observed, UserDataFact,
-    Wanted,
+    Desired, Disk, ImageChoice, ImageFact, Instance, InstanceEffect, InstanceState, Observed, Wanted,
 };
 use super::request;
 use crate::decision::key::Protection;
@@ -131,16 +130,13 @@ fn passed(wanted: Option<&Wanted>, before: &Observed, reason: Reason, seen: &mut
         seen.known = before.known.clone().or(Some(instance.id.clone()));
     }
     if let Some(wanted) = wanted {
+        // Whether the image's object ever comes, the files know; a Secret comes with nobody.
         if seen.image == ImageFact::NotReady {
             let id = match &wanted.image {
                 ImageChoice::Id(id) => id.clone(),
                 ImageChoice::Object(name) => format!("<image of {name}>"),
             };
             seen.image = ImageFact::Ready { id, size_gib: 0 };
-        }
-        if seen.user_data == UserDataFact::Missing {
-            let version = "<version of the Secret>".to_owned();
-            seen.user_data = UserDataFact::Ready { version, replayable: true };
         }
     }
     if reason == Reason::Settling {

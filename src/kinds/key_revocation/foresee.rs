@@ -2,7 +2,8 @@
 
 use super::api::KeyRevocation;
 use super::decide::{
-    Deed, Desired, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Switch, Wanted,
+    Deed, Desired, Goal, Inventory, Lever, Observed, RevocationEffect, Running, Stage, Starts, Step, Switch,
+    Wanted,
 };
 use super::request::{self, BATCH};
 use super::{promise, report};
@@ -32,7 +33,13 @@ pub fn after(
     match (decision, desired) {
         (Decision::Do(effect), Desired::Present(wanted)) => done(object, wanted, before, effect, &mut seen),
         (Decision::Do(_), Desired::Absent) => seen.farewell = true,
+        // A list that is under way is waited for, not foretold.
+        (Decision::Wait(_), Desired::Present(_)) if before.inventory == Inventory::Running => return None,
         (Decision::Wait(_), Desired::Present(wanted)) => passed(wanted, &mut seen),
+        // A drill ends by itself.
+        (Decision::Settled, Desired::Present(wanted)) if wanted.goal == Goal::Revoked && wanted.drill => {
+            seen.drill_over = true;
+        }
         _ => return None,
     }
     (seen != *before).then_some(seen)
@@ -122,15 +129,14 @@ fn to_stop(object: &KeyRevocation, wanted: &Wanted, observed: &Observed) -> usiz
     report::unasked(&object.status.clone().unwrap_or_default(), blast, wanted.running)
 }
 
-/// Time passes: the cut is seen, machines arrive where they go, and the list is there. None is asked for here, so what it shows
-/// stays unknown.
+/// Time passes: the cut is seen, and machines arrive where they go. A list that nobody asked for stays unknown.
 fn passed(wanted: &Wanted, seen: &mut Observed) {
     if seen.starts == Starts::Moving {
         seen.starts = Starts::Due;
     }
     if seen.stage == Stage::Cutting && promise::rejected(seen.switch) {
         seen.stage = Stage::Cut;
-    } else if seen.stage == Stage::Cut && matches!(seen.inventory, Inventory::Unasked | Inventory::Running) {
+    } else if seen.stage == Stage::Cut && seen.inventory == Inventory::Unasked {
         seen.inventory = Inventory::Late;
     }
     if seen.stage == Stage::Cut && wanted.running == Running::Leave {

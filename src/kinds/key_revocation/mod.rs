@@ -129,6 +129,12 @@ impl Kind for KeyRevocation {
         foresee::calls(self, desired, observed, owner, effect)
     }
 
+    fn remember(preview: &Observed, observed: &mut Observed) {
+        if observed.inventory == decide::Inventory::Unasked {
+            observed.inventory = preview.inventory.clone();
+        }
+    }
+
     /// Who is hit is part of what would be done, and is only shown by a plan before the cut.
     fn preview(&self) -> Option<Self> {
         let untouched = self.status.as_ref().is_none_or(|status| status.prior_state.is_none());
