@@ -39,6 +39,7 @@ impl Kind for CloudAccount {
     type Machine = AccountMachine;
     type Status = CloudAccountStatus;
     type Shared = ();
+    const CONCERNS: &[&str] = &["EcsRoleAuthorized"];
     /// It is the one that says which account it is.
     const PINNED: bool = false;
 

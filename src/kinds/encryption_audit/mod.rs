@@ -49,6 +49,7 @@ impl Kind for EncryptionAudit {
     type Machine = AuditMachine;
     type Status = EncryptionAuditStatus;
     type Shared = Notes;
+    const CONCERNS: &[&str] = &["Compliant", "PartialScan"];
     const FINALIZES: bool = false;
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {

@@ -64,6 +64,8 @@ impl Kind for KeyRevocation {
     type Shared = Notes;
     const LANE: Lane = Lane::Emergency;
     const ALARMS: &[&str] = &["JournalBroken", "RevocationReverted"];
+    /// Not the plan's own: a list that was incomplete stays so in a record of what is over.
+    const CONCERNS: &[&str] = &["Contained", "Verified"];
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
