@@ -126,7 +126,7 @@ fn what_was_printed_together_must_agree() {
     let document = document::of(&object).expect("readable");
     let lines: Vec<String> = document.entries.iter().map(|entry| json!(entry).to_string()).collect();
     let last = result(&document, &judge(&document), 0).to_string();
-    let printed = |lines: &[String]| said(&[lines, &[last.clone()]].concat().join("\n"));
+    let printed = |lines: &[String]| said(&[lines, std::slice::from_ref(&last)].concat().join("\n"));
     assert!(printed(&lines).starts_with("whole: entries 1 to 3"), "{}", printed(&lines));
     for kept in [&lines[..2], &lines[..0]] {
         let said = printed(kept);
