@@ -38,6 +38,10 @@ pub struct Object {
     pub message: String,
     /// The conditions that hold of which people must hear, whatever Ready says, each in words.
     pub alarms: Vec<String>,
+    /// The conditions by which something is not as promised although Ready is True.
+    pub concerns: Vec<Concern>,
+    /// True if it is known that nobody will look at it before somebody sees to the operator.
+    pub forsaken: bool,
     /// True for an object that stands for a whole account: what is the matter with it is its own affair.
     pub is_account: bool,
     /// The region that it names.
@@ -54,6 +58,15 @@ pub struct Object {
     pub denied: Option<String>,
     /// The cloud's code of its last error.
     pub code: Option<String>,
+}
+
+/// A condition by which something is not as promised although Ready is True.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Concern {
+    /// Its reason.
+    pub reason: String,
+    /// The whole of it, in words.
+    pub words: String,
 }
 
 /// How an object stands.
@@ -87,7 +100,26 @@ impl Object {
 
     /// True if it has a cause to look for.
     pub fn is_troubled(&self) -> bool {
-        self.is_alarmed() || self.state() != State::Ready
+        self.is_alarmed() || self.is_concerned() || self.state() != State::Ready
+    }
+
+    /// True if Ready is True, and something is not as promised all the same. Where Ready is not, it tells enough.
+    pub fn is_concerned(&self) -> bool {
+        self.state() == State::Ready && !self.concerns.is_empty()
+    }
+
+    /// What is not as promised although Ready is True, in words.
+    pub fn told_concerns(&self) -> impl Iterator<Item = &str> {
+        let told = self.concerns.iter().filter(|_| self.is_concerned());
+        told.map(|concern| concern.words.as_str())
+    }
+
+    /// The reason by which it is told: that of Ready, unless that says that all is well.
+    fn word(&self) -> &str {
+        match self.concerns.first() {
+            Some(concern) if self.is_concerned() => &concern.reason,
+            _ => &self.reason,
+        }
     }
 
     /// True if people must hear of it, whatever Ready says.
@@ -126,6 +158,8 @@ pub enum Cause {
     },
     /// Nobody has looked at them.
     Unseen,
+    /// Nobody has looked at them, or goes on with them, and nobody will by itself.
+    Forsaken,
 }
 
 /// What exactly objects have in common.
@@ -237,6 +271,7 @@ impl Diagnosis {
             let counts = all.entry(object.id.kind.as_str()).or_default();
             counts.total += 1;
             *match object.state() {
+                State::Ready if object.is_troubled() => &mut counts.needs,
                 State::Ready => &mut counts.ready,
                 State::Working => &mut counts.working,
                 State::Needs => &mut counts.needs,
@@ -263,7 +298,7 @@ impl Diagnosis {
         };
         let mut groups: Vec<Group> = causes.into_iter().map(group).collect();
         groups.sort_by_cached_key(|group| {
-            let harm = harm(&self.objects[group.speaker].reason);
+            let harm = harm(self.objects[group.speaker].word());
             (group.urgency, harm, Reverse(group.members.len()), group.cause.clone())
         });
         groups
@@ -291,10 +326,12 @@ impl Diagnosis {
     /// Who must move before the objects of the group can go on.
     pub fn mover(&self, group: &Group) -> Mover {
         match (&group.cause, group.urgency) {
-            (Cause::Absent(_) | Cause::Circle(_), _) | (_, Urgency::Alarm) => Mover::Outside,
+            (Cause::Absent(_) | Cause::Circle(_) | Cause::Forsaken, _) | (_, Urgency::Alarm) => {
+                Mover::Outside
+            }
             (Cause::Unseen, _) => Mover::Time,
             (_, urgency) => {
-                match (Reason::parse(&self.objects[group.speaker].reason).map(Reason::mover), urgency) {
+                match (Reason::parse(self.objects[group.speaker].word()).map(Reason::mover), urgency) {
                     // What holds others up although its own promise holds is ended by whoever asked for it.
                     (Some(Mover::Nobody) | None, Urgency::Needs) => Mover::Outside,
                     (Some(mover), _) => mover,
@@ -308,7 +345,9 @@ impl Diagnosis {
     fn speaker(&self, chain: &Chain) -> usize {
         let named = match &chain.cause {
             Cause::Object(id) | Cause::Circle(id) => self.find(id),
-            Cause::Absent(_) | Cause::Unread(_) | Cause::Outside { .. } | Cause::Unseen => None,
+            Cause::Absent(_) | Cause::Unread(_) | Cause::Outside { .. } | Cause::Unseen | Cause::Forsaken => {
+                None
+            }
         };
         named.unwrap_or(chain.steps[chain.steps.len() - 1])
     }
@@ -318,7 +357,7 @@ impl Diagnosis {
         let speaker = &self.objects[speaker];
         match (cause, speaker.state()) {
             (Cause::Object(_), _) if speaker.is_alarmed() => Urgency::Alarm,
-            (Cause::Absent(_) | Cause::Circle(_), _) => Urgency::Needs,
+            (Cause::Absent(_) | Cause::Circle(_) | Cause::Forsaken, _) => Urgency::Needs,
             _ if needy => Urgency::Needs,
             // A revocation is well, and holds others up.
             (_, State::Ready | State::Needs) => Urgency::Needs,
@@ -333,6 +372,7 @@ impl Diagnosis {
         match object.state() {
             _ if object.is_alarmed() => return own(),
             State::Ready => return own(),
+            State::Unseen if object.forsaken => return Next::End(Cause::Forsaken),
             State::Unseen => return Next::End(Cause::Unseen),
             State::Working | State::Needs | State::Suspended => {}
         }
@@ -360,6 +400,10 @@ impl Diagnosis {
             return missing.then(|| Next::End(Cause::Absent(account.clone())));
         };
         let other = &self.objects[place];
+        if other.is_concerned() {
+            let is_told = other.concerns.iter().any(|concern| concern.reason == object.reason);
+            return is_told.then_some(Next::Object(place));
+        }
         let same = other.looked_at && other.reason == object.reason;
         let speaks_of_it = same || reason == Some(Reason::DependencyNotReady);
         (speaks_of_it && other.state() != State::Ready).then_some(Next::Object(place))
@@ -409,6 +453,7 @@ fn outside(object: &Object) -> Cause {
         }
         Some(QuotaExceeded | NoStock) => at(account, region, code()),
         _ => match object.state() {
+            State::Working if object.forsaken => Cause::Forsaken,
             State::Working | State::Suspended => at(&None, nowhere, Subject::Nothing),
             State::Ready | State::Needs | State::Unseen => own(),
         },

@@ -76,6 +76,8 @@ pub trait Kind:
     const LOOKS_ONLY: bool = false;
     /// The RAM actions that looking at an object can take.
     const READS: &[&str];
+    /// Conditions by which something is not as promised although Ready is True, where their reason says that somebody must move.
+    const CONCERNS: &[&str] = &["KeyUsable", "Encrypted", "Drifted"];
     /// True if what is made for an object is in one account for good, so that credentials of another one are not used for it. Not
     /// in the emergency lane, which asks nobody.
     const PINNED: bool = true;

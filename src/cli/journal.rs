@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, CustomResourceExt};
 use serde_json::{Value, json};
@@ -22,21 +25,72 @@ mod table;
 
 /// Arguments of `ecskms journal`.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "ecskms journal [OPTIONS] <NAME>\n       ecskms journal [OPTIONS] --file <FILE>")]
-pub struct Args {
+#[command(
+    override_usage = "ecskms journal [OPTIONS] <NAME>\n       ecskms journal [OPTIONS] --file <FILE>",
+    after_help = "Exit codes: 0 the journal is whole; 1 it cannot be read; 2 wrong arguments; 3 it is broken."
+)]
+struct Given {
     /// Name of a KeyRevocation in the cluster of the kubeconfig.
-    #[arg(value_name = "NAME", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "NAME", required_unless_present = "file")]
     name: Option<String>,
     /// Reads a file instead, or standard input for `-`: a KeyRevocation as JSON or YAML, a record of `ecskms revoke`, the
-    /// ConfigMap of its report or the journal.json in that, or what this command printed as JSON.
+    /// ConfigMap of its report or the journal.json in that, or what this command printed as JSON. Not beside NAME.
     #[arg(long, short, env = "ECSKMS_FILE", value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The context of the kubeconfig; without it, the current one.
-    #[arg(long, env = "ECSKMS_CONTEXT", value_name = "CONTEXT", conflicts_with = "file")]
+    /// The context of the kubeconfig; without it, the current one. Not beside a file.
+    #[arg(long, env = "ECSKMS_CONTEXT", value_name = "CONTEXT")]
     context: Option<String>,
     /// table, or json: the entries as JSON lines, and the result as the last of them. In pipes json is the default.
     #[arg(long, short, env = "ECSKMS_OUTPUT", value_name = "FORM")]
     output: Option<Form>,
+}
+
+/// [`Given`], of which what is typed goes before what is in the environment.
+#[derive(Debug)]
+pub struct Args {
+    source: Source,
+    output: Option<Form>,
+}
+
+/// Where the journal is.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    File(PathBuf),
+    Cluster { name: String, context: Option<String> },
+}
+
+impl FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Args, clap::Error> {
+        let Given { name, file, context, output } = Given::from_arg_matches(matches)?;
+        let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let conflict = |text| Err(clap::Error::raw(ErrorKind::ArgumentConflict, text));
+        let source = match (name, file) {
+            (Some(_), Some(_)) if is_typed("file") => {
+                return conflict("give a NAME or a --file, not both: a journal is read from one place\n");
+            }
+            (None, Some(_)) if is_typed("context") => {
+                return conflict("--context is for a NAME in a cluster, not for a --file\n");
+            }
+            (None, Some(file)) => Source::File(file),
+            (name, _) => Source::Cluster { name: name.unwrap_or_default(), context },
+        };
+        Ok(Args { source, output })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Args::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Args {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Given::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Given::augment_args_for_update(command)
+    }
 }
 
 /// For people, or for programs.
@@ -79,9 +133,9 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
-    let document = match (&args.file, &args.name) {
-        (Some(file), _) => from_file(file)?,
-        (None, name) => from_cluster(name.as_deref().unwrap_or_default(), args.context.as_deref()).await?,
+    let document = match &args.source {
+        Source::File(file) => from_file(file)?,
+        Source::Cluster { name, context } => from_cluster(name, context.as_deref()).await?,
     };
     let verdict = judge(&document);
     let at_terminal = std::io::stdout().is_terminal();
@@ -135,7 +189,9 @@ async fn from_cluster(name: &str, context: Option<&str>) -> Result<Document, Exi
                 404 => {
                     "kubectl get keyrevocations lists those that are there; one that was deleted is in what was saved of it, with -f."
                 }
-                _ => "The ClusterRole ecskms-revocation-auditor is enough to read it.",
+                401 => "Sign in again: the cluster does not accept the credentials of the kubeconfig.",
+                403 => "The ClusterRole ecskms-revocation-auditor is enough to read it.",
+                _ => "Try again, or read a saved object with -f.",
             };
             return Err(output::fail(&what, &output::clean(&status.message), next));
         }
@@ -166,11 +222,14 @@ fn judge(document: &Document) -> Verdict {
         let other = if is_first { ", or it is the journal of another object" } else { "" };
         return Verdict { at: Some(seq), how: Some(format!("{how}{other}")) };
     }
+    if let Some(how) = &document.contradiction {
+        return Verdict { at: None, how: Some(how.clone()) };
+    }
     let how = if document.told_broken {
         // Once older entries were dropped, what is left may fit again.
         Some("the operator has found it changed before (condition JournalBroken), though what is left fits")
     } else if document.acted && document.entries.is_empty() {
-        Some("status says that the key was touched, and there is no entry at all")
+        Some("status tells of what was done, and there is no entry at all")
     } else {
         None
     };

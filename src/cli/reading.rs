@@ -8,13 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
 use super::{client, output};
-use crate::diagnosis::{Diagnosis, Id};
+use crate::diagnosis::{Diagnosis, Id, Object, State};
 use crate::kind::dependency;
 use crate::kind::{Dependency, Incident, Kind};
 use crate::kinds::{self, Visitor};
@@ -26,8 +26,9 @@ mod refusal;
 mod translate;
 pub mod words;
 
+use lease::Leader;
 pub use refusal::{Error, Unread};
-pub use translate::{clean, conditions};
+pub use translate::{amiss, clean, conditions};
 
 /// The exit code of arguments that cannot work.
 pub const WRONG: u8 = 2;
@@ -37,6 +38,8 @@ const PAGE: u32 = 500;
 const PAGES_MAX: u32 = 1_000;
 /// How long one answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How long an incident may stay without a look.
+const LOOK_MAX: SignedDuration = SignedDuration::from_mins(1);
 /// How often a list is begun that fails for the moment, or whose continuation has expired.
 const TRIES_MAX: u32 = 3;
 /// The pause before it is begun again.
@@ -67,24 +70,39 @@ pub enum Form {
 }
 
 impl Where {
-    /// What a command that is told must add, to reach the same cluster.
+    /// What a command of this program must add, to reach the same cluster and the same operator.
     pub fn flags(&self) -> String {
-        self.context
-            .as_ref()
-            .map(|context| format!(" --context {}", output::clean(context)))
-            .unwrap_or_default()
+        let lease = match self.lease_namespace == NAMESPACE {
+            true => String::new(),
+            false => format!(" --lease-namespace {}", output::clean(&self.lease_namespace)),
+        };
+        format!("{}{lease}", self.kubectl())
+    }
+
+    /// What kubectl must add, to reach the same cluster.
+    pub fn kubectl(&self) -> String {
+        let Some(context) = &self.context else { return String::new() };
+        let context = output::clean(context);
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
+        match !context.is_empty() && context.chars().all(is_plain) {
+            true => format!(" --context {context}"),
+            false => format!(" --context '{}'", context.replace('\'', r"'\''")),
+        }
     }
 
     /// The client, and the namespace that is meant.
     pub async fn connect(&self) -> Result<(Client, String), ExitCode> {
-        // It becomes part of a path, and a wrong path looks like a kind that is not there.
+        // They become parts of paths, and a wrong path looks like something that is not there.
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if let Some(name) = self.namespace.as_ref().filter(|name| !name.chars().all(plain)) {
-            output::note(format_args!(
-                "ecskms: {} is not the name of a namespace. Check -n.",
-                check::quoted(name)
-            ));
-            return Err(ExitCode::from(WRONG));
+        let given = self.namespace.as_ref().filter(|name| !name.is_empty());
+        for (name, flag) in
+            given.map(|name| (name, "-n")).into_iter().chain([(&self.lease_namespace, "--lease-namespace")])
+        {
+            if name.is_empty() || !name.chars().all(plain) {
+                let name = check::quoted(name);
+                output::note(format_args!("ecskms: {name} is not the name of a namespace. Check {flag}."));
+                return Err(ExitCode::from(WRONG));
+            }
         }
         let unusable = |error: &dyn std::fmt::Display| {
             output::fail(
@@ -110,10 +128,11 @@ pub struct Served {
     /// Everything that kubectl calls it, in lower case.
     pub names: Vec<String>,
     alarms: &'static [&'static str],
-    facts: fn(&Value) -> Facts,
+    concerns: &'static [&'static str],
+    facts: fn(&Value) -> Result<Facts, String>,
 }
 
-/// What only the kind itself can say of an object; nothing, of one that does not fit the type.
+/// What only the kind itself can say of an object that fits the type.
 #[derive(Default)]
 struct Facts {
     account: Option<Dependency>,
@@ -145,6 +164,8 @@ pub struct Picture {
     pub details: BTreeMap<Id, Detail>,
     /// What could not be read.
     pub unread: Vec<Unread>,
+    /// Whether an operator leads.
+    pub leader: Leader,
 }
 
 impl Picture {
@@ -171,6 +192,7 @@ pub fn served() -> Vec<Served> {
                 is_namespaced: crd.spec.scope == "Namespaced",
                 names: all,
                 alarms: K::ALARMS,
+                concerns: K::CONCERNS,
                 facts: facts::<K>,
             });
         }
@@ -180,13 +202,13 @@ pub fn served() -> Vec<Served> {
     collector.0
 }
 
-fn facts<K: Kind>(value: &Value) -> Facts {
-    let Ok(object) = K::deserialize(value) else { return Facts::default() };
-    Facts {
+fn facts<K: Kind>(value: &Value) -> Result<Facts, String> {
+    let object = K::deserialize(value).map_err(|error| error.to_string())?;
+    Ok(Facts {
         account: dependency::account(&object),
         dependencies: object.depends_on(),
         incident: object.incident(),
-    }
+    })
 }
 
 impl Served {
@@ -199,10 +221,17 @@ impl Served {
     }
 }
 
-/// Reads all kinds: the objects of the namespace, or of all, and those of the cluster. Fails if nothing could be read.
-pub async fn read(client: &Client, kinds: &[Served], namespace: Option<&str>) -> Result<Picture, ExitCode> {
-    let lists = join_all(kinds.iter().map(|kind| list(client, kind, namespace))).await;
-    if let Some(error) = refusal::whole(&lists) {
+/// Reads all kinds: the objects of the namespace, or of all, and those of the cluster; and whether an operator leads. Fails if the
+/// cluster itself cannot be read.
+pub async fn read(
+    client: &Client,
+    kinds: &[Served],
+    namespace: Option<&str>,
+    place: &Where,
+) -> Result<Picture, ExitCode> {
+    let lists = join_all(kinds.iter().map(|kind| list(client, kind, namespace)));
+    let (lists, leader) = futures::join!(lists, lease::read(client, place));
+    if let Some(error) = refusal::whole(&lists, &place.kubectl()) {
         return Err(error);
     }
     let (mut raw, mut unread, mut complete) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -212,11 +241,28 @@ pub async fn read(client: &Client, kinds: &[Served], namespace: Option<&str>) ->
                 complete.insert(kind.resource.kind.clone());
                 raw.extend(objects.into_iter().map(|object| (kind, object)));
             }
-            Err(error) => unread.push(Unread::of(kind, namespace, &error)),
+            Err(error) => unread.push(Unread::of(kind, namespace, &place.kubectl(), &error)),
         }
     }
-    let (objects, details) = translate::all(raw);
-    Ok(Picture { diagnosis: Diagnosis::new(objects, complete), details, unread })
+    let (mut objects, details, unfit) = translate::all(raw);
+    unread.extend(unfit);
+    let now = Timestamp::now();
+    for object in &mut objects {
+        object.forsaken = is_forsaken(object, details.get(&object.id), &leader, now);
+    }
+    Ok(Picture { diagnosis: Diagnosis::new(objects, complete), details, unread, leader })
+}
+
+/// True if nobody will look at the object by itself. An incident waits for no leader: somebody should look at it at once,
+/// whatever the Lease says.
+fn is_forsaken(object: &Object, detail: Option<&Detail>, leader: &Leader, now: Timestamp) -> bool {
+    let made = detail.filter(|detail| detail.incident.is_some()).and_then(|detail| detail.created);
+    let is_overdue = || made.is_some_and(|made| now.duration_since(made) > LOOK_MAX);
+    match leader {
+        Leader::Gone { .. } => true,
+        Leader::Missing => object.state() == State::Unseen,
+        Leader::Leads { .. } | Leader::Unknown { .. } => object.state() == State::Unseen && is_overdue(),
+    }
 }
 
 /// All objects of one kind, page by page.
@@ -256,4 +302,34 @@ async fn pages(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, Error> {
         }
     }
     Err(Error::Endless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nobody_looks_at_what_no_operator_leads_and_at_an_incident_that_stays_unseen() {
+        let kinds = served();
+        let kind = kinds.iter().find(|kind| kind.names.iter().any(|name| name == "krev")).expect("a kind");
+        let body = json!({ "apiVersion": "ecskms.dev/v1alpha1", "kind": kind.resource.kind,
+            "metadata": { "name": "inc", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "region": "cn-a", "keyId": "key-a", "desiredState": "Revoked", "reason": "it was found in public",
+                "requestedBy": "ann" } });
+        let raw = vec![(kind, serde_json::from_value(body).expect("an object"))];
+        let (objects, mut details, unfit) = translate::all(raw);
+        let (object, made) = (&objects[0], "2026-01-01T00:00:00Z".parse::<Timestamp>().expect("a time"));
+        assert!(unfit.is_empty() && object.state() == State::Unseen);
+        let detail = details.get_mut(&object.id).expect("it is there");
+        let leads = Leader::Leads { holder: "a".to_owned(), renewed: None, acquired: None };
+        let gone = Leader::Gone { holder: None, renewed: None };
+        let forsaken = |detail: &Detail, leader: &Leader, seconds: i64| {
+            is_forsaken(object, Some(detail), leader, made + SignedDuration::from_secs(seconds))
+        };
+        assert!(!forsaken(detail, &leads, 60) && forsaken(detail, &leads, 61));
+        assert!(forsaken(detail, &Leader::Missing, 0) && forsaken(detail, &gone, 0));
+        detail.incident = None;
+        assert!(!forsaken(detail, &leads, 3_600), "another kind waits for its leader's turn");
+    }
 }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::output;
-use super::reading::lease::{self, Leader};
 use super::reading::{self, Form, Picture, Served, Unread, Where, words};
 use crate::diagnosis::{Group, Object, State, Urgency};
 
@@ -16,8 +15,9 @@ mod revocations;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 everything is as promised, on its way by itself, or suspended; 3 something needs \
-                        somebody; 1 not everything could be read, and nothing that was read needs anybody, or nothing \
-                        could be read; 2 wrong arguments."
+                        somebody, which includes an operator that leads no more; 1 not everything could be read, the \
+                        operator's Lease included, and nothing that was read needs anybody, or nothing could be read; \
+                        2 wrong arguments."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -43,43 +43,38 @@ struct Findings {
     kinds: Vec<Served>,
     picture: Picture,
     groups: Vec<Group>,
-    leader: Leader,
     /// Where was looked; None: in every namespace.
     namespace: Option<String>,
-    /// What a command that is told must add.
-    flags: String,
+    /// Which cluster.
+    place: Where,
     now: jiff::Timestamp,
 }
 
 /// Looks at the cluster and says what was found.
 pub async fn run(args: Args) -> ExitCode {
-    match look(&args).await {
+    let (form, all) = (args.output, args.all);
+    match look(args).await {
         Err(code) => code,
         Ok(found) => {
-            match args.output {
+            match form {
                 Form::Json => output::say(json(&found)),
-                Form::Table => print::print(&found, args.all),
+                Form::Table => print::print(&found, all),
             }
             ExitCode::from(found.code())
         }
     }
 }
 
-async fn look(args: &Args) -> Result<Findings, ExitCode> {
+async fn look(args: Args) -> Result<Findings, ExitCode> {
     let (client, namespace) = args.place.connect().await?;
     let namespace = (!args.all_namespaces).then_some(namespace);
     let kinds = reading::served();
-    let (picture, leader) = futures::join!(
-        reading::read(&client, &kinds, namespace.as_deref()),
-        lease::read(&client, &args.place.lease_namespace)
-    );
-    let picture = picture?;
+    let picture = reading::read(&client, &kinds, namespace.as_deref(), &args.place).await?;
     if let Some(namespace) = &namespace {
         refuse_nowhere(&client, &picture, namespace).await?;
     }
     let groups = picture.diagnosis.groups();
-    let flags = args.place.flags();
-    Ok(Findings { kinds, picture, groups, leader, namespace, flags, now: jiff::Timestamp::now() })
+    Ok(Findings { kinds, picture, groups, namespace, place: args.place, now: jiff::Timestamp::now() })
 }
 
 /// A namespace that does not exist has no objects, which would look as if all were well.
@@ -112,18 +107,22 @@ impl Findings {
 
     /// True if somebody should hear of the operator.
     fn tells_of_leader(&self) -> bool {
-        self.unseen() > 0 || self.leader.is_gone()
+        let leader = &self.picture.leader;
+        self.unseen() > 0 || leader.is_gone() || leader.is_unknown()
     }
 
-    /// True if nothing will move before somebody starts an operator.
-    fn nobody_runs(&self) -> bool {
-        let untouched = self.unseen() > 0 && self.unseen() == self.objects().len();
-        self.leader.is_gone() || (untouched && self.leader == Leader::Missing)
+    /// True if nothing stayed unread by which it might be otherwise.
+    fn is_complete(&self) -> bool {
+        self.picture.unread.is_empty() && !self.picture.leader.is_unknown()
+    }
+
+    fn leader(&self) -> String {
+        self.picture.leader.sentence(&self.place, self.now)
     }
 
     fn code(&self) -> u8 {
         let needs = self.groups.iter().any(|group| group.urgency <= Urgency::Needs);
-        match (needs || self.nobody_runs(), self.picture.unread.is_empty()) {
+        match (needs || self.picture.leader.is_gone(), self.is_complete()) {
             (true, _) => NEEDS,
             (false, false) => INCOMPLETE,
             (false, true) => 0,
@@ -147,8 +146,8 @@ fn json(found: &Findings) -> Value {
         "counts": counts.collect::<Vec<_>>(),
         "causes": found.groups.iter().map(|group| json_of(found, group)).collect::<Vec<_>>(),
         "revocations": revocations::json(found),
-        "notRead": found.picture.unread.iter().map(unread).collect::<Vec<_>>(),
-        "operator": { "state": found.leader.word(), "message": found.leader.sentence(found.now) },
+        "notRead": found.picture.unread.iter().map(Unread::json).collect::<Vec<_>>(),
+        "operator": { "state": found.picture.leader.word(), "message": found.leader() },
     })
 }
 
@@ -170,11 +169,8 @@ fn json_of(found: &Findings, group: &Group) -> Value {
         "reason": speaker.reason,
         "message": speaker.message,
         "alarms": speaker.alarms,
-        "next": format!("{}{}", words::why(&speaker.id), found.flags),
+        "concerns": speaker.told_concerns().collect::<Vec<_>>(),
+        "next": format!("{}{}", words::why(&speaker.id), found.place.flags()),
         "objects": members.collect::<Vec<_>>(),
     })
-}
-
-fn unread(unread: &Unread) -> Value {
-    json!({ "kind": unread.kind, "why": unread.why, "next": unread.next })
 }

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::output;
-use super::reading::lease::{self, Leader};
-use super::reading::{self, Detail, Form, Picture, Served, Where, conditions, words};
-use crate::decision::Reason;
+use super::reading::{self, Detail, Form, Picture, Served, Unread, Where, amiss, words};
 use crate::decision::reason::Mover;
 use crate::diagnosis::{Cause, Group, Id, Object, State, Urgency};
 use crate::resource::{GROUP, RECONCILE_ANNOTATION};
@@ -21,8 +19,9 @@ use events::Told;
 /// Arguments of `ecskms why`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 the object is as promised, on its way by itself, or suspended; 3 somebody must move; \
-                        1 there is no such object, or it could not be read; 2 wrong arguments."
+    after_help = "Exit codes: 0 the object is as promised, on its way by itself, or suspended; 3 somebody must move: for \
+                        it, for what it holds up, or for an operator that leads no more; 1 there is no such object, or it, \
+                        or what it waits for, could not be read; 2 wrong arguments."
 )]
 pub struct Args {
     /// The object, as KIND/NAME or KIND NAME; a kind in every form that kubectl takes.
@@ -35,6 +34,8 @@ pub struct Args {
     output: Form,
 }
 
+/// The exit code if what the object waits for could not be read.
+const NOT_KNOWN: u8 = 1;
 /// The exit code if somebody must move before the object can go on.
 const NEEDS: u8 = 3;
 
@@ -48,7 +49,8 @@ struct Answer<'a> {
     /// What is behind it, the deepest first; the object itself comes last.
     causes: Vec<Behind<'a>>,
     events: Result<Vec<Told>, String>,
-    leader: Leader,
+    /// What is to be said of the operator.
+    leader: String,
     /// What to type, and for what.
     commands: Vec<(&'static str, String)>,
     now: jiff::Timestamp,
@@ -76,27 +78,27 @@ async fn go(args: &Args) -> Result<ExitCode, ExitCode> {
     })?;
     let (client, namespace) = args.place.connect().await?;
     let namespace = kind.is_namespaced.then_some(namespace);
-    let picture = reading::read(&client, &kinds, namespace.as_deref()).await?;
+    let picture = reading::read(&client, &kinds, namespace.as_deref(), &args.place).await?;
     let id = Id { kind: kind.resource.kind.clone(), namespace: namespace.clone(), name };
     let Some(place) = picture.diagnosis.find(&id) else {
-        return Err(find::missing(&client, kind, &picture, &id).await);
+        return Err(find::missing(&client, kind, &picture, &id, &args.place.kubectl()).await);
     };
     let Some(detail) = picture.detail(place) else { return Err(ExitCode::FAILURE) };
-    let events = events::read(&client, namespace.as_deref(), &detail.uid);
-    let (events, leader) = futures::join!(events, lease::read(&client, &args.place.lease_namespace));
+    let events = events::read(&client, namespace.as_deref(), &detail.uid).await;
     let is_of = |group: &Group| group.members.contains(&place) || group.cause == Cause::Object(id.clone());
     let group = picture.diagnosis.groups().into_iter().find(is_of);
     let causes = behind(&picture, place);
+    let now = jiff::Timestamp::now();
     let answer = Answer {
         object: &picture.diagnosis.objects()[place],
         detail,
-        commands: commands(kind, &id, &causes, &group, &args.place.flags(), &picture),
+        commands: commands(kind, &id, &causes, &group, &args.place, &picture),
+        leader: picture.leader.sentence(&args.place, now),
         picture: &picture,
         group,
         causes,
         events,
-        leader,
-        now: jiff::Timestamp::now(),
+        now,
     };
     match args.output {
         Form::Json => output::say(json(&answer)),
@@ -142,7 +144,9 @@ fn behind(picture: &Picture, place: usize) -> Vec<Behind<'_>> {
     if chain.cause != own(last) {
         let object = match &chain.cause {
             Cause::Object(id) | Cause::Circle(id) => diagnosis.find(id).map(at),
-            Cause::Absent(_) | Cause::Unread(_) | Cause::Outside { .. } | Cause::Unseen => None,
+            Cause::Absent(_) | Cause::Unread(_) | Cause::Outside { .. } | Cause::Unseen | Cause::Forsaken => {
+                None
+            }
         };
         causes.push(Behind { cause: chain.cause, object });
     }
@@ -157,11 +161,12 @@ fn commands(
     id: &Id,
     causes: &[Behind],
     group: &Option<Group>,
-    flags: &str,
+    cluster: &Where,
     picture: &Picture,
 ) -> Vec<(&'static str, String)> {
+    let (flags, kubectl) = (cluster.flags(), cluster.kubectl());
     let place = id.namespace.as_ref().map(|namespace| format!(" -n {namespace}")).unwrap_or_default();
-    let object = format!("{} {}{place}{flags}", kind.resource.plural, id.name);
+    let object = format!("{} {}{place}{kubectl}", kind.resource.plural, id.name);
     let mut commands = Vec::new();
     let deepest = causes.first().and_then(|behind| behind.object).map(|(object, _)| &object.id);
     if let Some(cause) = deepest.filter(|cause| *cause != id) {
@@ -176,20 +181,18 @@ fn commands(
     if mover == Some(Mover::Object) && deepest == Some(id) {
         commands.push(("mend the object", format!("kubectl edit {object}")));
     }
+    let incident = picture.details.get(id).and_then(|detail| detail.incident.as_ref());
+    if incident.is_some_and(|incident| incident.is_held) {
+        let end = r#"'{"spec":{"desiredState":"Restored"}}'"#;
+        commands.push((
+            "give the key back, once the cause is gone",
+            format!("kubectl patch {object} --type=merge -p {end}"),
+        ));
+    }
     let annotation = format!("{RECONCILE_ANNOTATION}=\"$(date +%s)\"");
     commands.push(("ask for another look", format!("kubectl annotate {object} --overwrite {annotation}")));
     commands.push(("the object as it is", format!("kubectl get {object} -o yaml")));
     commands
-}
-
-/// The conditions that are not as they should be, by who must move for them; what Ready says already is left out.
-fn amiss(status: &Value) -> impl Iterator<Item = &Value> {
-    let is_amiss = |condition: &&Value| {
-        let said = ["Ready", "Reconciling", "Stalled"].iter().any(|name| condition["type"] == *name);
-        let mover = condition["reason"].as_str().and_then(Reason::parse).map(Reason::mover);
-        !said && mover.map_or(condition["status"] != "True", |mover| mover != Mover::Nobody)
-    };
-    conditions(status).filter(is_amiss)
 }
 
 /// What status says of the resource in the cloud, and of how far it is: every plain value that is the kind's own.
@@ -208,8 +211,20 @@ fn resource(status: &Value) -> Vec<(&String, String)> {
 
 impl Answer<'_> {
     fn mover(&self) -> Mover {
-        let group = self.group.as_ref().filter(|_| self.object.is_troubled());
-        group.map_or(Mover::Nobody, |group| self.picture.diagnosis.mover(group))
+        match &self.group {
+            Some(group) => self.picture.diagnosis.mover(group),
+            None if self.picture.leader.is_gone() => Mover::Outside,
+            None => Mover::Nobody,
+        }
+    }
+
+    /// True if what the object waits for could not be read.
+    fn is_not_known(&self) -> bool {
+        let id = &self.object.id;
+        let is_unfit = || self.picture.unread.iter().any(|unread| unread.object.as_ref() == Some(id));
+        let waits = matches!(self.causes.first(), Some(Behind { cause: Cause::Unread(_), .. }));
+        let is_unseen = self.object.state() == State::Unseen && self.picture.leader.is_unknown();
+        waits || is_unseen || is_unfit()
     }
 
     /// The other objects that have the same cause; the cause itself is told before.
@@ -225,9 +240,11 @@ impl Answer<'_> {
 
     fn code(&self) -> u8 {
         let needs = self.group.as_ref().is_some_and(|group| group.urgency <= Urgency::Needs);
-        let needs = needs && self.object.is_troubled();
-        let waits_in_vain = self.object.state() == State::Unseen && self.leader.is_gone();
-        if needs || waits_in_vain { NEEDS } else { 0 }
+        match needs || self.picture.leader.is_gone() {
+            true => NEEDS,
+            false if self.is_not_known() => NOT_KNOWN,
+            false => 0,
+        }
     }
 }
 
@@ -249,7 +266,7 @@ fn json(answer: &Answer) -> Value {
         "exitCode": answer.code(),
         "time": answer.now.to_string(),
         "kind": object.id.kind, "namespace": object.id.namespace, "name": object.id.name,
-        "alarms": object.alarms, "ready": object.ready.as_str(), "reason": object.reason, "message": object.message,
+        "alarms": object.alarms, "concerns": object.told_concerns().collect::<Vec<_>>(), "ready": object.ready.as_str(), "reason": object.reason, "message": object.message,
         "since": answer.detail.since.map(|since| since.to_string()),
         "lookedAt": object.looked_at, "leaving": answer.detail.is_leaving,
         "mover": words::mover_word(answer.mover()),
@@ -260,8 +277,8 @@ fn json(answer: &Answer) -> Value {
         "status": answer.detail.status,
         "events": answer.events.as_ref().ok().map(|events| events.iter().map(Told::json).collect::<Vec<_>>()),
         "eventsNotRead": answer.events.as_ref().err(),
-        "notRead": answer.picture.unread.iter().map(|unread| json!({ "kind": unread.kind, "why": unread.why, "next": unread.next })).collect::<Vec<_>>(),
-        "operator": { "state": answer.leader.word(), "message": answer.leader.sentence(answer.now) },
+        "notRead": answer.picture.unread.iter().map(Unread::json).collect::<Vec<_>>(),
+        "operator": { "state": answer.picture.leader.word(), "message": answer.leader },
         "next": commands.collect::<Vec<_>>(),
     })
 }

@@ -23,6 +23,8 @@ fn object(kind: &str, name: &str, reason: &str) -> Object {
         reason: reason.to_owned(),
         message: format!("{reason} of {name}."),
         alarms: Vec::new(),
+        concerns: Vec::new(),
+        forsaken: false,
         is_account: kind == ACCOUNT,
         region: Some("cn-a".to_owned()),
         account: None,
@@ -218,6 +220,62 @@ fn a_suspended_account_suspends_its_objects_and_needs_nobody() {
     assert_eq!(diagnosis.groups()[0].urgency, Urgency::Suspended);
 }
 
+fn concern(reason: &str) -> Concern {
+    Concern { reason: reason.to_owned(), words: format!("Condition: {reason}") }
+}
+
+#[test]
+fn what_is_amiss_beside_ready_needs_somebody_and_is_told_once() {
+    let ready = |kind: &str, reason: &str, amiss: &str| Object {
+        ready: Truth::True,
+        concerns: vec![concern(amiss)],
+        ..object(kind, "prod", reason)
+    };
+    let audit = ready("Image", "Scanned", "ExemptionExpired");
+    let account = ready(ACCOUNT, "Available", "EcsRoleMissing");
+    let blocked = Object { account: Some(id(ACCOUNT, "prod")), ..object("Disk", "a", "EcsRoleMissing") };
+    let other = Object { account: Some(id(ACCOUNT, "prod")), ..object("Disk", "b", "Creating") };
+    // Ready tells enough where it is not True.
+    let working = Object { concerns: vec![concern("NotVerified")], ..object("Disk", "c", "Creating") };
+    let diagnosis = diagnose(vec![audit, account, blocked, other, working]);
+    let told = told(&diagnosis);
+    assert_eq!(told[0], (Cause::Object(id(ACCOUNT, "prod")), vec!["prod", "a"]));
+    assert_eq!(told[1], (Cause::Object(id("Image", "prod")), vec!["prod"]));
+    assert_eq!(told[2].1, ["b", "c"]);
+    let groups = diagnosis.groups();
+    let movers = groups.iter().map(|group| (group.urgency, diagnosis.mover(group)));
+    let (needs, working) = (Urgency::Needs, Urgency::Working);
+    let expected = [(needs, Mover::Outside), (needs, Mover::Object), (working, Mover::Time)];
+    assert_eq!(movers.collect::<Vec<_>>(), expected);
+    assert_eq!((diagnosis.counts()["Image"].ready, diagnosis.counts()["Image"].needs), (0, 1));
+    // Of equally urgent causes the one comes first that lays data open, by its condition too.
+    let open = ready("Image", "Scanned", "NotEncrypted");
+    let diagnosis = diagnose(vec![object(ACCOUNT, "a", "CredentialsInvalid"), open]);
+    assert_eq!(diagnosis.groups()[0].cause, Cause::Object(id("Image", "prod")));
+}
+
+#[test]
+fn what_nobody_will_look_at_needs_somebody() {
+    let forsaken = |kind: &str, name: &str, reason: &str, looked_at| Object {
+        forsaken: true,
+        looked_at,
+        ..object(kind, name, reason)
+    };
+    let behind =
+        Object { needs: vec![id("Image", "b")], ..forsaken("Disk", "d", "DependencyNotReady", true) };
+    let diagnosis = diagnose(vec![
+        forsaken("Disk", "a", "Available", false),
+        forsaken("Image", "b", "Creating", true),
+        forsaken("Disk", "c", "Suspended", true),
+        forsaken("Disk", "e", "Available", true),
+        behind,
+        Object { looked_at: false, ..object("Disk", "new", "Available") },
+    ]);
+    assert_eq!(told(&diagnosis)[..2], [(Cause::Forsaken, vec!["a", "d", "b"]), (Cause::Unseen, vec!["new"])]);
+    let group = &diagnosis.groups()[0];
+    assert_eq!((group.urgency, diagnosis.mover(group)), (Urgency::Needs, Mover::Outside));
+}
+
 /// Any cluster of a few objects that name one another at random.
 fn clusters() -> impl Strategy<Value = Vec<Object>> {
     let ids: Vec<Id> = ["Disk", "Image", ACCOUNT, HOLDER]
@@ -229,34 +287,53 @@ fn clusters() -> impl Strategy<Value = Vec<Object>> {
         .map(|reason| reason.as_str().to_owned())
         .chain(["OfTomorrow".to_owned()])
         .collect();
+    let concerns: Vec<Concern> = Reason::ALL.iter().map(|reason| concern(reason.as_str())).collect();
     let weighted = prop_oneof![3 => select(reasons), 2 => Just("DependencyNotReady".to_owned()), 1 => Just("KeyRevoked".to_owned())];
     let names = ids.clone();
     let one = (
-        (weighted, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        (weighted, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
         proptest::option::of(select(vec![id(ACCOUNT, "a"), id(ACCOUNT, "b"), id(ACCOUNT, "gone")])),
         proptest::option::of(select(vec![id(HOLDER, "a"), id(HOLDER, "b")])),
         subsequence(names, 0..4),
         subsequence(vec!["key-a".to_owned(), "key-b".to_owned()], 0..=2),
+        proptest::option::of(select(concerns)),
     );
     let objects = proptest::collection::vec(one, ids.len());
     objects.prop_flat_map(move |parts| {
         let all: Vec<Object> = ids
             .iter()
             .zip(parts)
-            .map(|(id, ((reason, ready, looked_at, stalled, alarmed), account, held_by, needs, keys))| {
-                Object {
-                    id: id.clone(),
-                    looked_at,
-                    ready: if ready { Truth::True } else { Truth::False },
-                    stalled,
-                    alarms: (alarmed && id.kind == HOLDER).then(|| "Alarm".to_owned()).into_iter().collect(),
-                    account,
-                    held_by,
-                    needs,
-                    keys,
-                    ..object(&id.kind, &id.name, &reason)
-                }
-            })
+            .map(
+                |(
+                    id,
+                    (
+                        (reason, ready, looked_at, stalled, alarmed, forsaken),
+                        account,
+                        held_by,
+                        needs,
+                        keys,
+                        concern,
+                    ),
+                )| {
+                    Object {
+                        id: id.clone(),
+                        looked_at,
+                        ready: if ready { Truth::True } else { Truth::False },
+                        stalled,
+                        alarms: (alarmed && id.kind == HOLDER)
+                            .then(|| "Alarm".to_owned())
+                            .into_iter()
+                            .collect(),
+                        concerns: concern.into_iter().collect(),
+                        forsaken,
+                        account,
+                        held_by,
+                        needs,
+                        keys,
+                        ..object(&id.kind, &id.name, &reason)
+                    }
+                },
+            )
             .collect();
         let most = all.len();
         subsequence(all, 0..=most).prop_shuffle()

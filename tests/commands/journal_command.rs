@@ -84,8 +84,13 @@ impl Cluster {
 }
 
 async fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
+    run_with(folder, &[], arguments, input).await
+}
+
+async fn run_with(folder: &Path, set: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecskms"));
     command.env_clear().current_dir(folder).env("KUBECONFIG", folder.join("kubeconfig"));
+    command.envs(set.iter().copied());
     command.arg("journal").args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let input = input.to_owned();
@@ -183,4 +188,44 @@ async fn what_cannot_be_read_ends_with_one_and_what_cannot_be_meant_with_two() {
     std::fs::write(cluster.folder.join("kubeconfig"), nowhere).expect("written");
     let (_, err) = ended(&cluster.run(&["leak"], "").await, 1);
     assert!(err.contains("refused") && err.contains("way to the cluster"), "{err} {}", cluster.address);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_typed_goes_before_the_environment() {
+    let cluster = Cluster::start("typed").await;
+    let object = json!(cluster.api.get("leak").await.expect("it is there")).to_string();
+    std::fs::write(cluster.folder.join("leak.json"), &object).expect("written");
+    let with = |set: &'static [(&'static str, &'static str)], arguments: &'static [&'static str]| {
+        run_with(&cluster.folder, set, arguments, "")
+    };
+    ended(&with(&[("ECSKMS_CONTEXT", "elsewhere")], &["-f", "leak.json"]).await, 0);
+    ended(&with(&[("ECSKMS_FILE", "not-there.json")], &["leak"]).await, 0);
+    ended(&with(&[("ECSKMS_FILE", "leak.json")], &[]).await, 0);
+    for arguments in [&["leak", "-f", "leak.json"][..], &["-f", "leak.json", "--context", "ecskms"]] {
+        let (_, err) = ended(&with(&[], arguments).await, 2);
+        assert!(err.contains("not"), "{err}");
+    }
+    let (help, _) = ended(&with(&[], &["--help"]).await, 0);
+    assert!(help.contains("Exit codes: 0 the journal is whole;") && help.contains("ECSKMS_FILE"), "{help}");
+}
+
+/// An API that answers everything with one status code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_refusal_has_its_own_remedy() {
+    let cluster = Cluster::start("refused").await;
+    for (code, words) in [(401, "Sign in again"), (403, "ecskms-revocation-auditor"), (503, "Try again")] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let answer = move || async move {
+            let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "reason": "Refused", "message": "refused", "code": code});
+            (axum::http::StatusCode::from_u16(code).expect("a code"), axum::Json(body))
+        };
+        let app = axum::Router::new().fallback(answer);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        std::fs::write(cluster.folder.join("kubeconfig"), sim::kube::kubeconfig(address)).expect("written");
+        let (_, err) = ended(&cluster.run(&["leak"], "").await, 1);
+        assert!(err.contains(words), "{code}: {err}");
+        assert_eq!(err.contains("ecskms-revocation-auditor"), code == 403, "{err}");
+    }
 }

@@ -12,7 +12,9 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use ecskms::kind::Kind;
-use ecskms::kinds::{CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, KeyRevocation};
+use ecskms::kinds::{
+    CloudAccount, EncryptedDisk, EncryptedImage, EncryptedInstance, EncryptionAudit, KeyRevocation,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -254,14 +256,16 @@ async fn objects_with_one_cause_are_one_group_and_what_lives_is_told() {
     has(
         &out,
         &[
-            "19 of 21 objects are not as promised; 2 causes need somebody",
-            "1. CloudAccount/prod: CredentialsInvalid, for ",
+            "20 of 21 objects are not as promised; 3 causes need somebody",
+            "2. CloudAccount/prod: CredentialsInvalid, for ",
             "   Secret ecskms-system/prod is missing. Create it.",
             "   Who must move: you, outside of the object",
             "12 objects: EncryptedDisk in shop: p-00, p-01,",
             "; and 2 more (--all)",
             "Look closer: ecskms why CloudAccount/prod",
-            "2. KeyRevocation/inc-7: Revoked, for ",
+            "1. KeyRevocation/inc-7: Revoked, for ",
+            "   Verified is Unknown: NotVerified: No probe.",
+            "3. No operator looks at it",
             "3 objects: EncryptedDisk in shop: r-1, r-2, r-3",
             "LIVE REVOCATIONS",
             "4 instances, 9 disks, namespaces shop, and what could not be listed",
@@ -282,7 +286,8 @@ async fn objects_with_one_cause_are_one_group_and_what_lives_is_told() {
     has(&cluster.text(&["status", "-n", "shop", "--all"], 3).await, &["p-10, p-11"]);
 
     let value = cluster.json(&["status", "-A"], 3).await;
-    let first = &value["causes"][0];
+    assert_eq!(value["causes"][0]["concerns"], json!(["Verified is Unknown: NotVerified: No probe."]));
+    let first = &value["causes"][1];
     assert_eq!(
         first["cause"],
         json!({ "sort": "Object", "kind": "CloudAccount", "namespace": null, "name": "prod" })
@@ -354,12 +359,14 @@ async fn an_object_is_told_in_full_with_the_deepest_cause_first() {
             "EncryptedDisk in shop: r-2, r-3",
         ],
     );
-    // What holds others up may be well itself.
-    let out = cluster.text(&["why", "krev/inc-7"], 0).await;
+    // What holds others up may be Ready itself; what ends it is told.
+    let out = cluster.text(&["why", "krev/inc-7"], 3).await;
     has(
         &out,
         &[
-            "KeyRevocation/inc-7 is Ready: Revoked",
+            "KeyRevocation/inc-7 is Ready, but: Revoked",
+            "docs/runbook-revocation.md",
+            "kubectl patch keyrevocations inc-7 --type=merge -p '{\"spec\":{\"desiredState\":\"Restored\"}}'",
             "OBJECTS THAT IT HOLDS UP",
             "still readable on i-bp1a i-bp1b",
             "ecskms status -A",
@@ -372,8 +379,8 @@ async fn an_object_is_told_in_full_with_the_deepest_cause_first() {
         &["is Ready", "Who must move: nobody\n"],
     );
     has(
-        &cluster.text(&["why", "edisk/new", "-n", "shop"], 0).await,
-        &["not looked at yet", "There is no Lease"],
+        &cluster.text(&["why", "edisk/new", "-n", "shop"], 3).await,
+        &["not looked at yet", "There is no Lease", "Who must move: you, outside of the object"],
     );
 }
 
@@ -406,6 +413,8 @@ async fn what_is_not_there_is_told_with_what_comes_near() {
     has(&refused(&["why", "edisk/\u{1b}[31m"], 1).await, &["there is none"]);
     has(&refused(&["status", "-n", "shpo"], 1).await, &["namespace shpo: it does not exist"]);
     has(&refused(&["status", "-n", "a/../b"], 2).await, &["\"a/../b\" is not the name of a namespace"]);
+    let wrong = ["\"a/../b\" is not the name of a namespace. Check --lease-namespace."];
+    has(&refused(&["status", "--lease-namespace", "a/../b"], 2).await, &wrong);
     has(&refused(&["status", "-o", "html"], 2).await, &["html"]);
     has(&refused(&["status", "--context", "other"], 1).await, &["no cluster", "kubectl config get-contexts"]);
 }
@@ -441,6 +450,19 @@ async fn what_cannot_be_read_is_never_nothing() {
     );
     let (_, err) = ended(&cluster.run(&["why", "krev/inc"]).await, 1);
     has(&err, &["KeyRevocation inc: it is forbidden"]);
+    // Whoever waits for what could not be read is not told to be on its way.
+    let mut waiting = disk(None, "key-b");
+    waiting["attachment"] = json!({ "instanceRef": { "name": "web" } });
+    let words = Some(status("Unknown", "DependencyNotReady", "EncryptedInstance web is not Ready yet."));
+    cluster.put::<EncryptedDisk>(Some("default"), "waiting", waiting, words).await;
+    cluster.door().refused.push(("/encryptedinstances", 403));
+    let out = cluster.text(&["why", "edisk/waiting"], 1).await;
+    has(&out, &["EncryptedInstance/web in default, which could not be read", "Who must move: not known"]);
+    assert!(!out.contains("goes on by itself"), "{out}");
+    // Every kind, each for itself.
+    cluster.door().refused.insert(0, ("/apis/ecskms.dev", 403));
+    has(&cluster.text(&["status"], 1).await, &["Nothing could be read (in namespace default"]);
+    cluster.door().refused.remove(0);
     // Nothing at all.
     cluster.door().refused.push(("/apis/ecskms.dev", 401));
     cluster.door().refused.retain(|(_, code)| *code == 401);
@@ -511,7 +533,172 @@ async fn objects_that_nobody_looks_at_are_told_with_the_lease() {
         &cluster.text(&there, 3).await,
         &["No operator leads: pod-1 holds, but no longer renews,", "last renewed 3h ago"],
     );
-    has(&cluster.text(&["why", "edisk/new", "--lease-namespace", "own"], 3).await, &["No operator leads"]);
+    let out = cluster.text(&["why", "edisk/new", "--lease-namespace", "own", "--context", "ecskms"], 3).await;
+    has(&out, &["No operator leads", "kubectl get pods -n own --context ecskms"]);
+    assert!(!out.contains("goes on by itself"), "{out}");
+    // Of what is well, too, nobody knows for how long.
+    cluster.put::<EncryptedDisk>(Some("default"), "well", disk(None, "key-b"), Some(available())).await;
+    let out = cluster.text(&["why", "edisk/well", "--lease-namespace", "own"], 3).await;
+    has(&out, &["is Ready", "No operator leads", "Who must move: you, outside of the object"]);
+    let disks: Api<EncryptedDisk> = Api::namespaced(cluster.client.clone(), "default");
+    for name in ["new", "changed"] {
+        disks.delete(name, &Default::default()).await.expect("it goes");
+    }
+    let out = cluster.text(&there, 3).await;
+    has(&out, &["As far as an operator has looked, all of 1 objects are as promised; no operator leads"]);
+    // A time to come that nobody renews proves no leader either.
+    lease(jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).await;
+    has(&cluster.text(&there, 3).await, &["No operator leads", "by a clock that is ahead"]);
+    // What may not be looked at is not known, and is never as promised.
+    cluster.door().refused.push(("/leases/", 403));
+    let right = "let you get leases.coordination.k8s.io in namespace own";
+    has(&cluster.text(&there, 1).await, &["Whether an operator leads is not known", right]);
+    has(&cluster.text(&["why", "edisk/well", "--lease-namespace", "own"], 0).await, &[right]);
+    assert_eq!(cluster.json(&there, 1).await["operator"]["state"], "Unknown");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_that_nobody_executes_needs_somebody() {
+    let cluster = Cluster::start().await;
+    cluster.put::<EncryptedDisk>(Some("default"), "well", disk(None, "key-b"), Some(available())).await;
+    let spec = json!({ "region": "cn-hangzhou", "keyId": "key-a", "desiredState": "Revoked",
+        "reason": "the key was found in public", "requestedBy": "ann" });
+    cluster.put::<KeyRevocation>(None, "inc", spec, None).await;
+    let out = cluster.text(&["status"], 3).await;
+    has(
+        &out,
+        &["1 of 2 objects are not as promised; one cause needs somebody", "LIVE REVOCATIONS", "Ordered"],
+    );
+    let out = cluster.text(&["why", "krev/inc"], 3).await;
+    has(
+        &out,
+        &["1. No operator looks at it", "Who must move: you, outside of the object", "There is no Lease"],
+    );
+    assert!(!out.contains("goes on by itself"), "{out}");
+}
+
+/// Writes another condition into the status of an object.
+fn with(mut status: Value, name: &str, truth: &str, reason: &str) -> Value {
+    let condition = json!({ "type": name, "status": truth, "reason": reason, "message": format!("{name} says so."),
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    status["conditions"].as_array_mut().expect("conditions").push(condition);
+    status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ready_and_not_as_promised_all_the_same_is_told() {
+    let cluster = Cluster::start().await;
+    let well = with(status("True", "Available", "Fine."), "EcsRoleAuthorized", "True", "Available");
+    cluster
+        .put::<CloudAccount>(None, "well", json!({ "credentials": { "ecsRamRole": {} } }), Some(well))
+        .await;
+    // A record of what is over keeps its conditions, and an unfinished plan waits for no approval yet.
+    let spec = |state: &str| {
+        json!({ "region": "cn-hangzhou", "keyId": "key-a", "desiredState": state,
+            "reason": "the key was found in public", "requestedBy": "ann" })
+    };
+    let over = with(status("True", "Restored", "It is over."), "Planned", "False", "InventoryIncomplete");
+    let mut over = with(with(over, "Verified", "False", "Restoring"), "Contained", "False", "Restoring");
+    over["phase"] = json!("Restored");
+    over["timings"] = json!({});
+    cluster.put::<KeyRevocation>(None, "over", spec("Revoked"), Some(over)).await;
+    let mut plan = with(status("True", "Planned", "Listed."), "Approved", "False", "ApprovalMissing");
+    plan["phase"] = json!("Planned");
+    plan["timings"] = json!({});
+    cluster.put::<KeyRevocation>(None, "plan", spec("Planned"), Some(plan)).await;
+    has(&cluster.text(&["status"], 0).await, &["All 3 objects are as promised"]);
+
+    let words = status("True", "Available", "Account 1 can be used, but not with customer keys.");
+    let account = with(words, "EcsRoleAuthorized", "False", "EcsRoleMissing");
+    cluster
+        .put::<CloudAccount>(None, "prod", json!({ "credentials": { "ecsRamRole": {} } }), Some(account))
+        .await;
+    let held_up = Some(status("False", "EcsRoleMissing", "The role is missing."));
+    cluster.put::<EncryptedDisk>(Some("default"), "d", disk(Some("prod"), "key-b"), held_up).await;
+    let audit = with(status("True", "Scanned", "9 disks; 2 findings."), "Compliant", "False", "NotEncrypted");
+    let audit = with(audit, "PartialScan", "True", "InventoryIncomplete");
+    cluster.put::<EncryptionAudit>(None, "all", json!({}), Some(audit)).await;
+    let out = cluster.text(&["status"], 3).await;
+    has(
+        &out,
+        &[
+            "3 of 6 objects are not as promised; 2 causes need somebody",
+            "1. EncryptionAudit/all: Scanned, for ",
+            "   Compliant is False: NotEncrypted: Compliant says so.",
+            "   PartialScan is True: InventoryIncomplete",
+            "2. CloudAccount/prod: Available, for ",
+            "   EcsRoleAuthorized is False: EcsRoleMissing",
+            "   1 object: EncryptedDisk in default: d",
+        ],
+    );
+    let causes = cluster.json(&["status"], 3).await["causes"].take();
+    assert_eq!(causes[0]["concerns"].as_array().map(Vec::len), Some(2), "{causes:#}");
+    let out = cluster.text(&["why", "eaudit/all"], 3).await;
+    has(&out, &["is Ready, but: Scanned", "Who must move: you, outside of the object", "Compliant is False"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_incident_that_does_not_fit_this_program_is_told_as_not_read() {
+    let cluster = Cluster::start().await;
+    incident(&cluster).await;
+    cluster.put::<EncryptedDisk>(Some("default"), "well", disk(None, "key-b"), Some(available())).await;
+    // The CRD of a newer version knows another phase.
+    let crds: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(cluster.client.clone());
+    let mut crd = json!(crds.get("keyrevocations.ecskms.dev").await.expect("it is there"));
+    let phase = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/phase/enum";
+    crd.pointer_mut(phase).and_then(Value::as_array_mut).expect("an enum").push(json!("Sealing"));
+    crds.replace(
+        "keyrevocations.ecskms.dev",
+        &PostParams::default(),
+        &serde_json::from_value(crd).expect("a CRD"),
+    )
+    .await
+    .expect("taken");
+    let kind = kube::api::ApiResource::erase::<KeyRevocation>(&());
+    let api: Api<kube::api::DynamicObject> = Api::all_with(cluster.client.clone(), &kind);
+    let patch = Patch::Merge(json!({ "status": { "phase": "Sealing" } }));
+    let mut tries = 0;
+    while let Err(error) = api.patch_status("inc-7", &PatchParams::default(), &patch).await {
+        tries += 1;
+        assert!(tries < 100, "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let value = cluster.json(&["status"], 3).await;
+    let unread = &value["notRead"][0];
+    assert_eq!((&unread["kind"], &unread["name"]), (&json!("KeyRevocation"), &json!("inc-7")), "{value:#}");
+    let out = cluster.text(&["status"], 3).await;
+    has(
+        &out,
+        &[
+            "not read  KeyRevocation/inc-7  it does not fit this program: ",
+            "Sealing",
+            "Not everything could be read.",
+        ],
+    );
+    has(&out, &["Use the ecskms of the version that runs in the cluster."]);
+    has(&cluster.text(&["why", "krev/inc-7"], 3).await, &["not read  KeyRevocation/inc-7"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_to_be_typed_reaches_the_same_cluster_and_operator() {
+    let cluster = Cluster::start_without(&["encryptionaudits"]).await;
+    let broken = Some(status("False", "InvalidSpec", "spec.sizeGiB: too small"));
+    cluster.put::<EncryptedDisk>(Some("default"), "bad", disk(None, "key-b"), broken).await;
+    let place = ["--context", "ecskms", "--lease-namespace", "own"];
+    let out = cluster.text(&[&["status"][..], &place].concat(), 3).await;
+    has(
+        &out,
+        &[
+            "ecskms crds | kubectl apply --server-side -f - --context ecskms",
+            "Look closer: ecskms why EncryptedDisk/bad -n default --context ecskms --lease-namespace own",
+        ],
+    );
+    let out = cluster.text(&[&["why", "edisk/bad"][..], &place].concat(), 3).await;
+    has(&out, &["kubectl edit encrypteddisks bad -n default --context ecskms\n"]);
+    let (_, err) = ended(&cluster.run(&[&["why", "edisk/other"][..], &place].concat()).await, 1);
+    has(&err, &["kubectl get encrypteddisks -A --context ecskms\n"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

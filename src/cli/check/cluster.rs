@@ -1,10 +1,9 @@
 //! The cluster's part: API server, definitions, rights, namespace, Lease, admission policies.
 
 use std::future::Future;
-use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{Api, Client, ResourceExt};
@@ -13,13 +12,11 @@ use super::line::Line;
 use super::{Args, Asking, access, definitions, policies};
 use crate::alibaba::error::safe_text;
 use crate::cli::client;
-use crate::engine::lease;
+use crate::cli::reading::lease::{self, Leader};
 use crate::manifests;
 
 /// The oldest Kubernetes that the operator runs on.
 const OLDEST: (u32, u32) = (1, 33);
-/// A leader that lives has written its Lease again after this long, whatever the clocks say.
-const RENEWED_AFTER: Duration = lease::RETRY_PERIOD.saturating_add(Duration::from_secs(3));
 
 /// Every check of the cluster.
 pub async fn lines(args: &Args, asking: &Asking) -> Vec<Line> {
@@ -201,22 +198,9 @@ impl Part<'_> {
         let namespace = &self.args.lease_namespace;
         let check = format!("leader {namespace}/{}", manifests::LEASE_NAME);
         let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let look = || self.ask(async { api.get_opt(manifests::LEASE_NAME).await });
-        let first = match look().await {
-            Ok(first) => first.and_then(|lease| lease.spec),
-            Err(trouble) => return trouble.line(check, RIGHT),
-        };
-        let now = jiff::Timestamp::now();
-        match leader(&check, namespace, first.as_ref(), now) {
-            Some(line) => line,
-            // By our clock it has expired; but the clocks may differ, and a leader that lives writes again.
-            None => {
-                tokio::time::sleep(RENEWED_AFTER).await;
-                match look().await {
-                    Ok(second) => moved(check, namespace, first, second.and_then(|lease| lease.spec)),
-                    Err(trouble) => trouble.line(check, RIGHT),
-                }
-            }
+        match lease::look(async || self.ask(async { api.get_opt(manifests::LEASE_NAME).await }).await).await {
+            Ok(found) => leader(check, namespace, found, jiff::Timestamp::now()),
+            Err(trouble) => trouble.line(check, RIGHT),
         }
     }
 }
@@ -237,57 +221,37 @@ fn supported(check: &str, version: &Info) -> Line {
     }
 }
 
-/// None: it has expired by our clock.
-fn leader(check: &str, namespace: &str, spec: Option<&LeaseSpec>, now: jiff::Timestamp) -> Option<Line> {
+fn leader(check: String, namespace: &str, found: Leader, now: jiff::Timestamp) -> Line {
     let pods = format!(
         "kubectl get pods --namespace {namespace}, and kubectl logs --namespace {namespace} deployment/ecskms"
     );
-    let Some(spec) = spec else {
-        let seen = "no Lease: no operator has run here yet, or one without --leader-elect, which writes none";
-        return Some(Line::unknown(check, seen, pods));
-    };
-    let holder = spec.holder_identity.as_deref().unwrap_or_default();
-    if holder.is_empty() {
-        return Some(Line::failed(
-            check,
-            "the last leader gave the Lease back, and nobody has taken it",
-            pods,
-        ));
+    match found {
+        Leader::Leads { holder, renewed: Some(renewed), acquired } => {
+            let since = acquired.map(|time| format!(", leads for {}", span(age(time, now))));
+            let (since, renewed) = (since.unwrap_or_default(), span(age(renewed, now)));
+            Line::ok(check, format!("{} holds the Lease, renewed {renewed} ago{since}", safe_text(&holder)))
+        }
+        Leader::Leads { holder, renewed: None, .. } => {
+            let holder = safe_text(&holder);
+            let seen = format!("{holder} holds the Lease and renews it; its clock is not this machine's");
+            Line::ok(check, seen)
+        }
+        Leader::Gone { holder: None, .. } => {
+            Line::failed(check, "the last leader gave the Lease back, and nobody has taken it", pods)
+        }
+        Leader::Gone { holder: Some(holder), renewed } => {
+            let when = renewed.map_or_else(|| "never".to_owned(), |time| time.to_string());
+            let holder = safe_text(&holder);
+            let seen = format!("{holder} held the Lease, renewed last {when}; nobody renews it");
+            Line::failed(check, seen, pods)
+        }
+        Leader::Missing => {
+            let seen =
+                "no Lease: no operator has run here yet, or one without --leader-elect, which writes none";
+            Line::unknown(check, seen, pods)
+        }
+        Leader::Unknown { why, next } => Line::unknown(check, why, next),
     }
-    let seconds = age(spec.renew_time.as_ref()?.0, now);
-    let duration = i64::from(spec.lease_duration_seconds.unwrap_or_default());
-    // A holder whose clock is ahead writes a time to come.
-    (-duration..=duration).contains(&seconds).then(|| {
-        let since = spec.acquire_time.as_ref().map(|time| format!(", leads for {}", span(age(time.0, now))));
-        let seen = format!(
-            "{} holds the Lease, renewed {} ago{}",
-            safe_text(holder),
-            span(seconds),
-            since.unwrap_or_default()
-        );
-        Line::ok(check, seen)
-    })
-}
-
-fn moved(check: String, namespace: &str, first: Option<LeaseSpec>, second: Option<LeaseSpec>) -> Line {
-    let holder = |spec: &Option<LeaseSpec>| {
-        safe_text(spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default())
-    };
-    if second.is_some() && first != second {
-        let seen =
-            format!("{} holds the Lease and renews it; its clock is not this machine's", holder(&second));
-        return Line::ok(check, seen);
-    }
-    let renewed = first.as_ref().and_then(|spec| spec.renew_time.as_ref());
-    let when = renewed.map_or_else(|| "never".to_owned(), |time| time.0.to_string());
-    let seen = format!("{} held the Lease, renewed last {when}; nobody renews it", holder(&first));
-    Line::failed(
-        check,
-        seen,
-        format!(
-            "kubectl get pods --namespace {namespace}, and kubectl logs --namespace {namespace} deployment/ecskms"
-        ),
-    )
 }
 
 fn age(then: jiff::Timestamp, now: jiff::Timestamp) -> i64 {
@@ -308,37 +272,24 @@ fn span(seconds: i64) -> String {
 mod tests {
     use super::super::line::Verdict;
     use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-
-    fn now() -> jiff::Timestamp {
-        "2026-01-01T12:00:00Z".parse().expect("a time")
-    }
-
-    fn held(holder: &str, renewed: &str) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            renew_time: Some(MicroTime(renewed.parse().expect("a time"))),
-            acquire_time: Some(MicroTime("2026-01-01T08:00:00Z".parse().expect("a time"))),
-            lease_duration_seconds: Some(15),
-            ..LeaseSpec::default()
-        }
-    }
 
     #[test]
-    fn a_leader_renews_and_an_old_record_alone_proves_nothing() {
-        let judge = |spec: Option<&LeaseSpec>| leader("c", "n", spec, now());
-        let live = judge(Some(&held("pod-a", "2026-01-01T11:59:57Z"))).expect("told at once");
+    fn a_leader_is_told_by_what_its_lease_says() {
+        let time = |text: &str| text.parse::<jiff::Timestamp>().expect("a time");
+        let judge = |found| leader("c".into(), "n", found, time("2026-01-01T12:00:00Z"));
+        let leads = |renewed: Option<&str>| Leader::Leads {
+            holder: "pod-a".into(),
+            renewed: renewed.map(time),
+            acquired: Some(time("2026-01-01T08:00:00Z")),
+        };
+        let live = judge(leads(Some("2026-01-01T11:59:57Z")));
         assert_eq!(live.result, Verdict::Ok);
         assert_eq!(live.seen, "pod-a holds the Lease, renewed 3 s ago, leads for 4 h");
-        let old = held("pod-a", "2026-01-01T11:00:00Z");
-        assert_eq!(judge(Some(&old)), None, "looked at again");
-        assert_eq!(judge(None).map(|line| line.result), Some(Verdict::Unknown));
-        let back = held("", "2026-01-01T11:59:57Z");
-        assert_eq!(judge(Some(&back)).map(|line| line.result), Some(Verdict::Failed));
-        let again = held("pod-a", "2026-01-01T11:00:05Z");
-        let verdict = |second| moved("c".into(), "n", Some(old.clone()), second).result;
-        assert_eq!(verdict(Some(again)), Verdict::Ok, "clocks differ");
-        assert_eq!([verdict(Some(old.clone())), verdict(None)], [Verdict::Failed; 2]);
+        assert_eq!(judge(leads(None)).result, Verdict::Ok, "clocks differ");
+        assert_eq!(judge(Leader::Missing).result, Verdict::Unknown);
+        for holder in [None, Some("pod-a".to_owned())] {
+            assert_eq!(judge(Leader::Gone { holder, renewed: None }).result, Verdict::Failed);
+        }
     }
 
     #[test]

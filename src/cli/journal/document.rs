@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::output::clean;
 use crate::kinds::key_revocation::api::{JournalAnchor, JournalEntry};
+use crate::kinds::key_revocation::journal;
 
 /// A journal, and what its chain begins with.
 #[derive(Debug)]
@@ -19,8 +20,10 @@ pub struct Document {
     pub entries: Vec<JournalEntry>,
     /// True if the operator has said that somebody changed the journal.
     pub told_broken: bool,
-    /// True if status says that something was recorded, so that there must be an entry.
+    /// True if status says that something was done, so that there must be an entry.
     pub acted: bool,
+    /// What was printed with it, and says otherwise than it does.
+    pub contradiction: Option<String>,
 }
 
 /// Reads JSON, JSON lines or YAML.
@@ -35,28 +38,71 @@ pub fn read(bytes: &[u8]) -> Result<Document, String> {
             .into_iter::<Value>()
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| format!("it is not JSON: {error}"))?,
-        false => serde_saphyr::from_multiple(text).map_err(|error| format!("it is not YAML: {error}"))?,
+        false => {
+            // Lines of the text stay out of it: a file that was taken by mistake may hold secrets.
+            let position = |error: serde_saphyr::Error| clean(&error.without_snippet().to_string());
+            serde_saphyr::from_multiple(text)
+                .map_err(|error| format!("it is not YAML: {}", position(error)))?
+        }
     };
     match values.as_slice() {
         [] => Err("it is empty".to_owned()),
-        [value] => of(value),
+        [value] if !is_result(value) => of(value),
         [entries @ .., last] => of_lines(entries, last),
     }
 }
 
+/// True for the last line that this command prints.
+fn is_result(value: &Value) -> bool {
+    value["whole"].is_boolean() && value["entries"].is_u64()
+}
+
 /// What `revoke` and this command print: the entries, and then what they belong to.
 fn of_lines(entries: &[Value], last: &Value) -> Result<Document, String> {
-    if last["status"]["journal"].is_array() {
-        // An earlier command printed the first entries; all of them are here.
-        return of(last);
-    }
     let is_entry = |value: &Value| value["seq"].is_i64() && value["hash"].is_string();
     if !entries.iter().all(is_entry) || last["uid"].as_str().is_none() {
-        return Err("it holds more than one document, and is not what ecskms journal prints".to_owned());
+        return Err("it holds more than one document, and is not what ecskms prints".to_owned());
     }
-    let mut whole = last.clone();
-    whole["journal"] = Value::from(entries.to_vec());
-    of(&whole)
+    let numbered = entries.iter().enumerate();
+    let parsed = numbered.map(|(place, entry)| parse(entry, &format!("its entry {}", place + 1)));
+    let entries: Vec<JournalEntry> = parsed.collect::<Result<_, _>>()?;
+    if last["status"]["journal"].is_array() {
+        // A revocation prints each entry as it comes, and the whole journal in the end.
+        let mut document = of(last)?;
+        document.contradiction = entries.iter().find(|entry| !document.has(entry)).map(|entry| {
+            format!("entry {} was printed before, and the journal behind it does not have it", entry.seq)
+        });
+        return Ok(document);
+    }
+    let mut document = from(last, last, Some(entries))?;
+    document.contradiction = document.otherwise_than(last);
+    Ok(document)
+}
+
+impl Document {
+    /// True if the entry is in it, or was dropped from its front.
+    fn has(&self, entry: &JournalEntry) -> bool {
+        match self.entries.iter().find(|own| own.seq == entry.seq) {
+            Some(own) => own == entry,
+            None => journal::continues(&[], self.anchor.as_ref(), &(entry.seq, entry.hash.clone())),
+        }
+    }
+
+    /// How the result line, where it says anything of them, differs from the entries.
+    fn otherwise_than(&self, result: &Value) -> Option<String> {
+        let told = result["entries"].as_u64()?;
+        let end = self.entries.last().map(|entry| (entry.seq, entry.hash.as_str()));
+        let told_end = result["last"]["seq"].as_i64().zip(result["last"]["hash"].as_str());
+        let name = |end: Option<(i64, &str)>| match end {
+            Some((seq, hash)) => format!("ending with entry {seq}, hash {}", clean(hash)),
+            None => "without an end".to_owned(),
+        };
+        let differs = usize::try_from(told) != Ok(self.entries.len()) || told_end != end;
+        differs.then(|| {
+            let (count, here, said) = (self.entries.len(), name(end), name(told_end));
+            format!("the last line tells of {told} entries, {said}; here are {count}, {here}")
+        })
+    }
 }
 
 /// Reads one document.
@@ -108,8 +154,19 @@ fn from(head: &Value, holder: &Value, otherwise: Option<Vec<JournalEntry>>) -> R
         anchor: (!anchor.is_null()).then(|| parse(anchor, "its journalAnchor")).transpose()?,
         entries,
         told_broken: head["journalBroken"] == true || conditions.iter().any(is_told),
-        acted: holder["priorState"].is_object(),
+        acted: has_acted(holder),
+        contradiction: None,
     })
+}
+
+/// True if a status tells of anything of which the operator writes an entry together with it.
+fn has_acted(status: &Value) -> bool {
+    let timings = &status["timings"];
+    let phase = status["phase"].as_str().unwrap_or_default();
+    status["priorState"].is_object()
+        || status["stops"].is_object()
+        || ["firstCallAt", "revokedAt"].iter().any(|at| timings[*at].is_string())
+        || ["Revoking", "Revoked", "Contained", "Restoring", "Restored"].contains(&phase)
 }
 
 fn parse<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, String> {

@@ -102,11 +102,61 @@ fn what_was_changed_is_named() {
     assert!(fits_again.contains("found it changed before"), "{fits_again}");
     let emptied = forged(&|object| object["status"] = json!({"priorState": {"keyState": "Enabled"}}));
     assert!(emptied.contains("there is no entry at all"), "{emptied}");
+    for status in [
+        json!({"phase": "Revoked"}),
+        json!({"timings": {"revokedAt": "2026-01-01T00:00:00.000000Z"}, "journal": []}),
+        json!({"timings": {"firstCallAt": "2026-01-01T00:00:00.000000Z"}}),
+        json!({"stops": {"instances": ["i-a"]}}),
+    ] {
+        let emptied = forged(&|object| object["status"] = status.clone());
+        assert!(emptied.contains("there is no entry at all"), "{status}: {emptied}");
+    }
+    let held = forged(&|object| object["status"] = json!({"phase": "Held", "timings": {}}));
+    assert_eq!(held, "whole: there is no entry yet");
     // What was said to be broken stays so in what this command prints.
     let mut object = object(2);
     object["status"]["conditions"] = told;
     let document = document::of(&object).expect("readable");
     assert_eq!(result(&document, &judge(&document), BROKEN)["journalBroken"], true);
+}
+
+#[test]
+fn what_was_printed_together_must_agree() {
+    let object = object(3);
+    let document = document::of(&object).expect("readable");
+    let lines: Vec<String> = document.entries.iter().map(|entry| json!(entry).to_string()).collect();
+    let last = result(&document, &judge(&document), 0).to_string();
+    let printed = |lines: &[String]| said(&[lines, std::slice::from_ref(&last)].concat().join("\n"));
+    assert!(printed(&lines).starts_with("whole: entries 1 to 3"), "{}", printed(&lines));
+    for kept in [&lines[..2], &lines[..0]] {
+        let said = printed(kept);
+        assert!(said.starts_with("the last line tells of 3 entries, ending with entry 3, hash "), "{said}");
+    }
+    // A revocation printed entries that its record does not have, or has otherwise.
+    let record = |count: usize| {
+        let status = json!({"journal": object["status"]["journal"].as_array().expect("a list")[..count]});
+        json!({"keyId": "key-a", "uid": "u-1", "status": status}).to_string()
+    };
+    let with_record = |lines: &[String], count| said(&[lines, &[record(count)]].concat().join("\n"));
+    assert!(with_record(&lines[1..], 3).starts_with("whole: "));
+    assert!(with_record(&lines[1..], 2).starts_with("entry 3 was printed before"));
+    let forged = lines[1].replace("key-1", "key-9");
+    assert!(with_record(&[forged], 3).starts_with("entry 2 was printed before"));
+    // Of two objects none is left out in silence.
+    let two = said(&format!("{object}\n{object}"));
+    assert!(two.starts_with("unreadable: it holds more than one document"), "{two}");
+    // What is printed of a journal without an entry can be read back.
+    let young = json!({"kind": "KeyRevocation", "metadata": {"name": "leak", "uid": "u"}, "spec": {}});
+    let young = document::of(&young).expect("readable");
+    let again = said(&result(&young, &judge(&young), 0).to_string());
+    assert_eq!(again, "whole: there is no entry yet");
+}
+
+#[test]
+fn a_file_that_was_taken_by_mistake_is_not_told() {
+    let said = said("user: ann\npassword: hunter2\nhosts: [a, b\nother: hunter3\n");
+    assert!(said.starts_with("unreadable: it is not YAML: ") && said.contains("line"), "{said}");
+    assert!(!said.contains("hunter") && !said.contains('\n'), "{said}");
 }
 
 #[test]

@@ -89,10 +89,8 @@ pub async fn applied(
     let (method, url, form) = match (&live, way.server_side) {
         (_, true) => (Method::PATCH, one, "application/apply-patch+yaml"),
         (Some(live), false) => {
-            if let Some(before) = last_applied(live) {
-                if let Some(spec) = body.get_mut("spec") {
-                    forget(&before["spec"], spec);
-                }
+            if let (Some(before), Some(spec)) = (last_applied(live), body.get_mut("spec")) {
+                forget(&before["spec"], spec);
             }
             (Method::PATCH, one, "application/merge-patch+json")
         }

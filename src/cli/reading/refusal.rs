@@ -4,9 +4,11 @@ use std::fmt;
 use std::process::ExitCode;
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use serde_json::{Value, json};
 
-use super::{PAGE, PAGES_MAX, Served};
+use super::{PAGE, PAGES_MAX, Served, words};
 use crate::cli::output;
+use crate::diagnosis::Id;
 use crate::manifests::{self, people};
 use crate::resource::GROUP;
 
@@ -57,11 +59,13 @@ impl fmt::Display for Error {
     }
 }
 
-/// A kind that could not be read.
+/// A kind, or one object of it, that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// Its name.
+    /// The name of the kind.
     pub kind: String,
+    /// The object; None: the whole kind.
+    pub object: Option<Id>,
     /// What is the matter.
     pub why: String,
     /// What to do.
@@ -69,13 +73,31 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// Of one list.
-    pub fn of(kind: &Served, namespace: Option<&str>, error: &Error) -> Unread {
+    /// Of one object that does not fit its type: what only its kind can say of it is not known.
+    pub fn object(id: Id, error: &str) -> Unread {
+        let why = format!("it does not fit this program: {}", output::clean(error));
+        let next = "Use the ecskms of the version that runs in the cluster.".to_owned();
+        Unread { kind: id.kind.clone(), object: Some(id), why, next }
+    }
+
+    /// What was not read, in words.
+    pub fn what(&self) -> String {
+        self.object.as_ref().map_or_else(|| self.kind.clone(), words::object)
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let (namespace, name) = self.object.as_ref().map(|id| (&id.namespace, &id.name)).unzip();
+        json!({ "kind": self.kind, "namespace": namespace, "name": name, "why": self.why, "next": self.next })
+    }
+
+    /// Of one list; `flags` make kubectl reach the same cluster.
+    pub fn of(kind: &Served, namespace: Option<&str>, flags: &str, error: &Error) -> Unread {
         let plural = &kind.resource.plural;
         let (why, next) = match error.code() {
             Some(404) => (
                 format!("the cluster does not know it: CRD {plural}.{GROUP} is not installed"),
-                "Install the CRDs: ecskms crds | kubectl apply --server-side -f -".to_owned(),
+                format!("Install the CRDs: ecskms crds | kubectl apply --server-side -f -{flags}"),
             ),
             Some(403) => {
                 let place = match namespace.filter(|_| kind.is_namespaced) {
@@ -88,9 +110,12 @@ impl Unread {
                 );
                 (format!("it is forbidden: {error}"), next)
             }
-            _ => (error.to_string(), "Try again; kubectl get --raw /readyz says how the API is.".to_owned()),
+            _ => {
+                let next = format!("Try again; kubectl get --raw /readyz{flags} says how the API is.");
+                (error.to_string(), next)
+            }
         };
-        Unread { kind: kind.resource.kind.clone(), why, next }
+        Unread { kind: kind.resource.kind.clone(), object: None, why, next }
     }
 }
 
@@ -105,7 +130,7 @@ fn reader(plural: &str) -> String {
 }
 
 /// Said once where not a single list was answered for a reason of its own: then it is the cluster that cannot be read.
-pub fn whole<T>(lists: &[Result<T, Error>]) -> Option<ExitCode> {
+pub fn whole<T>(lists: &[Result<T, Error>], flags: &str) -> Option<ExitCode> {
     let is_of_all = |error: &Error| !matches!(error.code(), Some(403 | 404));
     let errors: Vec<&Error> = lists.iter().filter_map(|list| list.as_ref().err()).collect();
     if errors.len() < lists.len() || !errors.iter().all(|error| is_of_all(error)) {
@@ -113,10 +138,14 @@ pub fn whole<T>(lists: &[Result<T, Error>]) -> Option<ExitCode> {
     }
     let error = errors.first()?;
     let next = match error.code() {
-        Some(401) => "Sign in again: the cluster does not accept the credentials of the kubeconfig.",
-        _ => "Check KUBECONFIG and --context; kubectl cluster-info says whether the cluster answers.",
+        Some(401) => {
+            "Sign in again: the cluster does not accept the credentials of the kubeconfig.".to_owned()
+        }
+        _ => format!(
+            "Check KUBECONFIG and --context; kubectl cluster-info{flags} says whether the cluster answers."
+        ),
     };
-    Some(output::fail("the cluster cannot be read", error, next))
+    Some(output::fail("the cluster cannot be read", error, &next))
 }
 
 #[cfg(test)]

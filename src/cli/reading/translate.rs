@@ -7,17 +7,21 @@ use std::collections::BTreeMap;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::{Detail, Facts, Served};
+use super::{Detail, Facts, Served, Unread};
 use crate::cli::output;
+use crate::decision::Reason;
+use crate::decision::reason::Mover;
 use crate::decision::report::Truth;
-use crate::diagnosis::{Id, Object};
+use crate::diagnosis::{Concern, Id, Object};
 use crate::kind::accounts;
 use crate::kind::fault::denied_action;
 use crate::kind::{Dependency, Revocations};
 
-/// All objects, and what else is known of them.
-pub fn all(raw: Vec<(&Served, DynamicObject)>) -> (Vec<Object>, BTreeMap<Id, Detail>) {
-    let raw: Vec<_> = raw.into_iter().map(|(kind, object)| (kind, Raw::of(kind, object))).collect();
+/// All objects, what else is known of them, and those that do not fit their types.
+pub fn all(raw: Vec<(&Served, DynamicObject)>) -> (Vec<Object>, BTreeMap<Id, Detail>, Vec<Unread>) {
+    let mut unfit = Vec::new();
+    let raw: Vec<_> =
+        raw.into_iter().map(|(kind, object)| (kind, Raw::of(kind, object, &mut unfit))).collect();
     // The operator's own answer to who holds a key.
     let (revocations, holders) = (Revocations::default(), holders(&raw));
     for (_, one) in &raw {
@@ -33,7 +37,7 @@ pub fn all(raw: Vec<(&Served, DynamicObject)>) -> (Vec<Object>, BTreeMap<Id, Det
         }));
         details.insert(one.id, Detail { incident: one.facts.incident, ..one.detail });
     }
-    (objects, details)
+    (objects, details, unfit)
 }
 
 /// The objects that may hold keys, by their names.
@@ -52,21 +56,25 @@ struct Raw {
 }
 
 impl Raw {
-    fn of(kind: &Served, object: DynamicObject) -> Raw {
+    fn of(kind: &Served, object: DynamicObject, unfit: &mut Vec<Unread>) -> Raw {
         let mut value = serde_json::to_value(&object).unwrap_or_default();
         clean(&mut value);
         let meta = object.metadata;
         let status = value["status"].take();
         let region = value["spec"]["region"].as_str().map(str::to_owned);
         value["status"] = status.clone();
-        let facts = (kind.facts)(&value);
+        let id = Id {
+            kind: kind.resource.kind.clone(),
+            namespace: meta.namespace,
+            name: meta.name.unwrap_or_default(),
+        };
+        let facts = (kind.facts)(&value).unwrap_or_else(|error| {
+            unfit.push(Unread::object(id.clone(), &error));
+            Facts::default()
+        });
         let since = ready(&status).and_then(|ready| ready["lastTransitionTime"].as_str()?.parse().ok());
         Raw {
-            id: Id {
-                kind: kind.resource.kind.clone(),
-                namespace: meta.namespace,
-                name: meta.name.unwrap_or_default(),
-            },
+            id,
             generation: meta.generation,
             region,
             facts,
@@ -120,6 +128,9 @@ fn object(kind: &Served, raw: &Raw, holder: impl Fn(Option<&str>, &str, &str) ->
         stalled: holds("Stalled"),
         reason: ready.map(|ready| text(&ready["reason"])).unwrap_or_default(),
         alarms: alarms(kind, status),
+        concerns: concerns(kind, status),
+        // Who looks at what is not said by objects.
+        forsaken: false,
         is_account: raw.id.kind == accounts::KIND,
         region: raw.region.clone(),
         needs: raw.facts.dependencies.iter().filter_map(|one| named(one, &raw.id)).collect(),
@@ -139,6 +150,31 @@ fn alarms(kind: &Served, status: &Value) -> Vec<String> {
     };
     let words = |condition: &Value| format!("{}: {}", text(&condition["type"]), text(&condition["message"]));
     conditions(status).filter(is_on).map(words).collect()
+}
+
+/// The conditions of a kind by which something is not as promised although Ready may be True.
+fn concerns(kind: &Served, status: &Value) -> Vec<Concern> {
+    let is_one = |condition: &&Value| {
+        let mover = condition["reason"].as_str().and_then(Reason::parse).map(Reason::mover);
+        kind.concerns.iter().any(|name| condition["type"] == *name)
+            && matches!(mover, Some(Mover::Outside | Mover::Object) | None)
+    };
+    let concern = |condition: &Value| {
+        let [name, truth, reason, message] =
+            ["type", "status", "reason", "message"].map(|field| text(&condition[field]));
+        Concern { words: format!("{name} is {truth}: {reason}: {message}"), reason }
+    };
+    amiss(status).filter(is_one).map(concern).collect()
+}
+
+/// The conditions that are not as they should be, by who must move for them; what Ready says already is left out.
+pub fn amiss(status: &Value) -> impl Iterator<Item = &Value> {
+    let is_amiss = |condition: &&Value| {
+        let said = ["Ready", "Reconciling", "Stalled"].iter().any(|name| condition["type"] == *name);
+        let mover = condition["reason"].as_str().and_then(Reason::parse).map(Reason::mover);
+        !said && mover.map_or(condition["status"] != "True", |mover| mover != Mover::Nobody)
+    };
+    conditions(status).filter(is_amiss)
 }
 
 /// The object that a dependency names: in the namespace of who names it, but for accounts, which belong to the cluster.

@@ -31,6 +31,7 @@ pub fn cause(cause: &Cause) -> String {
         Cause::Unread(id) => format!("{}, which could not be read", object(id)),
         Cause::Circle(id) => format!("{} and others wait for one another", object(id)),
         Cause::Unseen => "Not looked at yet".to_owned(),
+        Cause::Forsaken => "No operator looks at it".to_owned(),
         Cause::Outside { account, region, subject, .. } => {
             let subject = match subject {
                 Subject::Nothing => None,
@@ -52,7 +53,7 @@ pub fn head(of: &Cause, speaker: &Object, since: Option<Timestamp>, now: Timesta
     let subject = cause(of);
     let since = since.map(|since| format!(", for {}", ago(since, now))).unwrap_or_default();
     match of {
-        Cause::Unseen => subject,
+        Cause::Unseen | Cause::Forsaken => subject,
         Cause::Object(_) => format!("{subject}: {}{since}", speaker.reason),
         _ if subject.is_empty() => speaker.reason.clone(),
         _ => format!("{subject}: {}", speaker.reason),
@@ -68,6 +69,7 @@ pub fn cause_json(cause: &Cause) -> Value {
         Cause::Unread(id) => of("NotRead", id),
         Cause::Circle(id) => of("Circle", id),
         Cause::Unseen => json!({ "sort": "NotLookedAt" }),
+        Cause::Forsaken => json!({ "sort": "NoOperator" }),
         Cause::Outside { reason, account, region, subject } => {
             let (what, value) = match subject {
                 Subject::Nothing => ("nothing", None),

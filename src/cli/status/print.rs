@@ -20,11 +20,19 @@ pub fn print(found: &Findings, all: bool) {
     counts(found);
     output::say(verdict(found));
     if found.tells_of_leader() {
-        output::say(output::paint(&found.leader.sentence(found.now), YELLOW));
+        output::say(output::paint(&found.leader(), YELLOW));
     }
     // What could not be read comes before everything that may follow from it.
-    for unread in &found.picture.unread {
-        output::say(format_args!("not read  {}  {}. {}", unread.kind, unread.why, unread.next));
+    let unread = &found.picture.unread;
+    let shown = if all { unread.len() } else { CAUSES_MAX };
+    for unread in unread.iter().take(shown) {
+        output::say(format_args!("not read  {}  {}. {}", unread.what(), unread.why, unread.next));
+    }
+    if unread.len() > shown {
+        output::say(format_args!(
+            "… and {} more that were not read; --all shows them.",
+            unread.len() - shown
+        ));
     }
     let sections = [
         (Urgency::Alarm, "ALARMS", RED),
@@ -79,9 +87,16 @@ fn verdict(found: &Findings) -> String {
     let troubled: usize = found.groups.iter().map(|group| group.members.len()).sum();
     let causes = found.groups.iter().filter(|group| group.urgency <= Urgency::Needs).count();
     let incomplete = if found.picture.unread.is_empty() { "" } else { " Not everything could be read." };
+    let is_gone = found.picture.leader.is_gone();
     let (text, colour) = match (total, troubled, causes) {
+        (0, _, _) if found.picture.diagnosis.counts().is_empty() => {
+            ("Nothing could be read".to_owned(), YELLOW)
+        }
         (0, _, _) if !incomplete.is_empty() => ("What could be read has no objects".to_owned(), YELLOW),
         (0, _, _) => ("There are no objects".to_owned(), YELLOW),
+        (_, 0, _) if is_gone => {
+            (format!("As far as an operator has looked, all of {total} objects are as promised"), YELLOW)
+        }
         (1, 0, _) => ("The one object is as promised".to_owned(), GREEN),
         (_, 0, _) => (format!("All {total} objects are as promised"), GREEN),
         (_, _, 0) => (format!("{troubled} of {total} objects are not Ready, and none needs anybody"), YELLOW),
@@ -92,8 +107,12 @@ fn verdict(found: &Findings) -> String {
             (format!("{troubled} of {total} objects are not as promised; {causes} causes need somebody"), RED)
         }
     };
-    let colour = if colour == GREEN && !incomplete.is_empty() { YELLOW } else { colour };
-    output::paint(&format!("{text} ({place}).{incomplete}"), colour)
+    let (gone, colour) = match colour {
+        _ if is_gone => ("; no operator leads", RED),
+        GREEN if !found.is_complete() => ("", YELLOW),
+        colour => ("", colour),
+    };
+    output::paint(&format!("{text}{gone} ({place}).{incomplete}"), colour)
 }
 
 fn cause(found: &Findings, number: usize, group: &Group, all: bool) {
@@ -105,8 +124,15 @@ fn cause(found: &Findings, number: usize, group: &Group, all: bool) {
     for alarm in &speaker.alarms {
         output::say(format_args!("   {}", output::paint(alarm, RED)));
     }
+    for concern in speaker.told_concerns() {
+        output::say(format_args!("   {}", output::paint(concern, YELLOW)));
+    }
     // Of objects that have no more in common than their reason, the message of one says nothing of the others.
-    let is_of_all = group.urgency <= Urgency::Needs || matches!(group.cause, Cause::Object(_));
+    let is_of_all = match group.cause {
+        Cause::Object(_) => true,
+        Cause::Forsaken => false,
+        _ => group.urgency <= Urgency::Needs,
+    };
     if is_of_all && !speaker.message.is_empty() {
         output::say(format_args!("   {}", speaker.message));
     }
@@ -123,7 +149,7 @@ fn cause(found: &Findings, number: usize, group: &Group, all: bool) {
         let more = if more == 0 { String::new() } else { format!("; and {more} more (--all)") };
         output::say(format_args!("   {}: {}{more}", objects(others.len()), lines.join("; ")));
     }
-    output::say(format_args!("   Look closer: {}{}", words::why(&speaker.id), found.flags));
+    output::say(format_args!("   Look closer: {}{}", words::why(&speaker.id), found.place.flags()));
 }
 
 fn objects(count: usize) -> String {

@@ -11,10 +11,11 @@ use crate::diagnosis::Id;
 /// Names that are told.
 const NAMES_MAX: usize = 5;
 
-/// Says that the object is not there, or that nobody can say so.
-pub async fn missing(client: &Client, kind: &Served, picture: &Picture, id: &Id) -> ExitCode {
+/// Says that the object is not there, or that nobody can say so; `flags` make kubectl reach the same cluster.
+pub async fn missing(client: &Client, kind: &Served, picture: &Picture, id: &Id, flags: &str) -> ExitCode {
     let what = format!("{} {}", id.kind, output::clean(&id.name));
-    if let Some(Unread { why, next, .. }) = picture.unread.iter().find(|unread| unread.kind == id.kind) {
+    let is_kind = |unread: &&Unread| unread.kind == id.kind && unread.object.is_none();
+    if let Some(Unread { why, next, .. }) = picture.unread.iter().find(is_kind) {
         return output::fail(&what, why, next);
     }
     let place = id.namespace.as_ref().map(|namespace| format!(" in namespace {}", output::clean(namespace)));
@@ -40,7 +41,7 @@ pub async fn missing(client: &Client, kind: &Served, picture: &Picture, id: &Id)
         });
     }
     let everywhere = if kind.is_namespaced { " -A" } else { "" };
-    next.push(format!("All of them: kubectl get {}{everywhere}", kind.resource.plural));
+    next.push(format!("All of them: kubectl get {}{everywhere}{flags}", kind.resource.plural));
     output::fail(&what, &why, &next.join(" "))
 }
 

@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Answer, amiss, resource};
+use super::{Answer, resource};
 use crate::cli::output;
-use crate::cli::reading::words;
+use crate::cli::reading::{amiss, words};
+use crate::decision::reason::Mover;
 use crate::diagnosis::{Cause, State};
 
 /// Objects that are told of what shares the cause.
@@ -23,7 +24,9 @@ pub fn print(answer: &Answer) {
     for unread in &answer.picture.unread {
         output::say(format_args!(
             "not read  {}  {}. Causes there are not seen. {}",
-            unread.kind, unread.why, unread.next
+            unread.what(),
+            unread.why,
+            unread.next
         ));
     }
     last_error(&answer.detail.status["lastError"]);
@@ -34,7 +37,9 @@ pub fn print(answer: &Answer) {
     section("CONDITIONS THAT ARE NOT AS THEY SHOULD BE", lines);
     let incident = answer.detail.incident.iter().flat_map(|incident| {
         let hit = incident.hit.as_ref().map(|hit| format!("hit: {}", words::hit(hit)));
-        hit.into_iter().chain(words::readers(incident))
+        let way =
+            "docs/runbook-revocation.md leads through it, and says when to give the key back".to_owned();
+        hit.into_iter().chain(words::readers(incident)).chain([way])
     });
     section("INCIDENT", incident);
     let fields = resource(&answer.detail.status);
@@ -56,7 +61,7 @@ pub fn print(answer: &Answer) {
 fn standing(answer: &Answer) {
     let object = answer.object;
     let (word, colour) = match object.state() {
-        State::Ready if object.is_alarmed() => ("Ready, but", RED),
+        State::Ready if object.is_troubled() => ("Ready, but", RED),
         State::Ready => ("Ready", GREEN),
         State::Needs => ("not Ready", RED),
         State::Working => ("on its way", YELLOW),
@@ -77,7 +82,6 @@ fn standing(answer: &Answer) {
             "Nobody has looked at the object as it is now{}.",
             made.unwrap_or_default()
         ));
-        output::say(answer.leader.sentence(answer.now));
         if !object.message.is_empty() {
             output::say(format_args!("What was said of it before: {}", object.message));
         }
@@ -87,7 +91,22 @@ fn standing(answer: &Answer) {
     for alarm in &object.alarms {
         output::say(output::paint(alarm, RED));
     }
-    output::say(format_args!("Who must move: {}", words::mover(answer.mover())));
+    let leader = &answer.picture.leader;
+    if object.state() == State::Unseen || leader.is_gone() || leader.is_unknown() {
+        output::say(output::paint(&answer.leader, YELLOW));
+    }
+    output::say(format_args!("Who must move: {}", mover(answer)));
+}
+
+fn mover(answer: &Answer) -> &'static str {
+    match answer.mover() {
+        // It is well itself, and holds others up.
+        Mover::Outside if answer.group.is_some() && !answer.object.is_troubled() => {
+            "you, before what it holds up can go on"
+        }
+        Mover::Nobody | Mover::Time if answer.is_not_known() => "not known: not everything could be read",
+        mover => words::mover(mover),
+    }
 }
 
 fn causes(answer: &Answer) {

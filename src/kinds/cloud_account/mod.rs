@@ -41,6 +41,7 @@ impl Kind for CloudAccount {
     type Status = CloudAccountStatus;
     type Shared = ();
     const READS: &[&str] = foresee::READS;
+    const CONCERNS: &[&str] = &["EcsRoleAuthorized"];
     /// It is the one that says which account it is.
     const PINNED: bool = false;
 

@@ -63,6 +63,7 @@ impl Kind for EncryptionAudit {
     type Shared = Notes;
     const LOOKS_ONLY: bool = true;
     const READS: &[&str] = READS;
+    const CONCERNS: &[&str] = &["Compliant", "PartialScan"];
     const FINALIZES: bool = false;
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {

@@ -67,6 +67,8 @@ impl Kind for KeyRevocation {
     const READS: &[&str] = foresee::READS;
     const LANE: Lane = Lane::Emergency;
     const ALARMS: &[&str] = &["JournalBroken", "RevocationReverted"];
+    /// Not the plan's own: a list that was incomplete stays so in a record of what is over.
+    const CONCERNS: &[&str] = &["Contained", "Verified"];
 
     fn api(client: Client, _namespace: Option<&str>) -> Api<Self> {
         Api::all(client)
