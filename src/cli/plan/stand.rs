@@ -28,7 +28,7 @@ pub struct Way {
     /// Takes fields over from other managers.
     #[arg(long, env = "ECSKMS_FORCE_CONFLICTS", requires = "server_side")]
     force_conflicts: bool,
-    /// Asks a CloudAccount's endpoints although they are not those that it has now.
+    /// Asks an account's own endpoints although they are not those that it has now.
     #[arg(long, env = "ECSKMS_ALLOW_NEW_ENDPOINTS")]
     allow_new_endpoints: bool,
 }
