@@ -321,9 +321,8 @@ async fn stand<'a>(
     if let Ok(Some(standing)) = &object {
         overlay.put(path.clone(), standing.object.clone());
     }
-    let flags = args.place.flags();
     let object = object.map_err(|refusal| match refusal {
-        Refused::There(error) => refused(&error, &planner.resource, namespace.as_deref(), &flags),
+        Refused::There(error) => refused(args, &error, &planner.resource, namespace.as_deref()),
         Refused::Here(why) => why,
     });
     Standing { planner, document, namespace, path, object }
@@ -336,25 +335,30 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Why the API server would not take it, and what to do.
-fn refused(error: &Error, resource: &ApiResource, namespace: Option<&str>, flags: &str) -> String {
-    let plural = &resource.plural;
+fn refused(args: &Args, error: &Error, resource: &ApiResource, namespace: Option<&str>) -> String {
+    let (plural, flags) = (&resource.plural, args.place.flags());
+    let text = error.to_string();
+    // What does not fit the schema is told so by the apply on the server's side, as an error of its own.
+    let misfits = matches!(error.code(), Some(400 | 422)) || text.contains("typed patch object");
     let install = format!("ecskms crds | kubectl{flags} apply --server-side -f -");
     let next = match (error.code(), namespace) {
         (Some(403), _) => format!(
-            "If you may not: a plan needs the verbs get, create and patch for {plural}.{GROUP} (delete with --delete), although \
-             nothing is written; without them, let a pipeline plan that has them."
+            "Correct what it names. If you may not do it at all: a plan needs the verbs get, create and patch for {plural}.{GROUP} \
+             (delete with --delete), although nothing is written."
         ),
         (Some(404), Some(namespace)) => {
             format!("Is there a namespace {namespace}, and are the CRDs installed ({install})?")
         }
         (Some(404), None) => format!("Are the CRDs installed ({install})?"),
+        (Some(409), _) if !args.way.is_server_side() => {
+            "Is there a resourceVersion in the manifest? Leave it out, and plan again.".to_owned()
+        }
         (Some(409), _) => {
             "Say whose fields they are with --field-manager, or take them with --force-conflicts.".to_owned()
         }
-        (Some(400 | 422), _) => "Correct the manifest; kubectl explain describes every field.".to_owned(),
+        _ if misfits => "Correct the manifest; kubectl explain describes every field.".to_owned(),
         _ => "Try again; kubectl get --raw /readyz says how the API is.".to_owned(),
     };
-    let text = error.to_string();
     let end = if text.ends_with('.') { "" } else { "." };
     format!("The API server would not take it: {text}{end} {next}")
 }

@@ -250,6 +250,9 @@ async fn what_cannot_be_planned_is_said_with_the_next_step_and_never_counts_as_n
     let plan = servers.json(&["-f", &wrong], 1).await;
     let why = one(&plan, "wrong")["error"].as_str().expect("a reason").to_owned();
     assert!(why.contains("sizeGB") && why.contains("kubectl explain"), "{why}");
+    let plan = servers.json(&["-f", &wrong, "--server-side", "--field-manager", "flux"], 1).await;
+    let why = one(&plan, "wrong")["error"].as_str().expect("a reason").to_owned();
+    assert!(why.contains("sizeGB") && why.contains("kubectl explain"), "{why}");
     let invalid = servers.file("invalid.yaml", &[disk("invalid", json!({ "zoneId": "cn-beijing-a" }))]);
     servers.json(&["-f", &invalid], 1).await;
     let mut away = disk("away", json!({}));

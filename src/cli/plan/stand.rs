@@ -33,6 +33,13 @@ pub struct Way {
     allow_new_endpoints: bool,
 }
 
+impl Way {
+    /// True for an apply on the server's side.
+    pub fn is_server_side(&self) -> bool {
+        self.server_side
+    }
+}
+
 /// Why an object is not planned.
 pub enum Refused {
     /// The API server would not have it so, or did not say.

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -18,6 +19,11 @@ use crate::cli::reading::{Error, within};
 use crate::kind::{Clock, Kind, Settings, World};
 use crate::kinds;
 use crate::resource::GROUP;
+
+/// How often a list is begun that fails for the moment.
+const TRIES_MAX: u32 = 5;
+/// The pause before it is begun again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The world as the operator would see it, through what is planned.
 pub async fn world(
@@ -70,12 +76,18 @@ pub async fn world(
 /// Tells the world of the kind's objects, as the watch of the emergency lane does.
 pub fn notice<'a, K: Kind>(client: &'a Client, world: &'a World) -> BoxFuture<'a, Result<(), Error>> {
     async move {
-        let listed = match within(K::api(client.clone(), None).list(&ListParams::default())).await {
-            Err(error) if error.code() == Some(404) => {
-                K::unserved(world);
-                return Ok(());
+        let mut tries = 1;
+        let listed = loop {
+            match within(K::api(client.clone(), None).list(&ListParams::default())).await {
+                Err(error) if error.code() == Some(404) => {
+                    K::unserved(world);
+                    return Ok(());
+                }
+                // A CRD that has just changed is not served for a moment.
+                Err(error) if error.passes() && tries < TRIES_MAX => tokio::time::sleep(PAUSE).await,
+                other => break other?,
             }
-            other => other?,
+            tries += 1;
         };
         K::notice(&Event::Init, world);
         listed.into_iter().for_each(|object| K::notice(&Event::InitApply(object), world));
