@@ -15,7 +15,7 @@ const STANDARD_INPUT: &str = "-";
 /// One object of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// Where it stands: the file, and the document's number in it.
+    /// Where it stands: the file, and the document's number among those in it that are not empty.
     pub origin: String,
     /// Its apiVersion.
     pub api_version: String,
@@ -131,7 +131,7 @@ mod tests {
         let all = parse("x", text).expect("readable");
         let seen: Vec<_> = all.iter().map(|one| (&*one.name, one.namespace.as_deref())).collect();
         assert_eq!(seen, [("one", None), ("two", Some("shop")), ("three", None)]);
-        assert!(all[2].origin.starts_with("x, document 4"), "{}", all[2].origin);
+        assert!(all[2].origin.starts_with("x, document 2"), "{}", all[2].origin);
     }
 
     #[test]
