@@ -368,8 +368,8 @@ async fn a_used_disk_is_replaced_in_its_place_and_kept() {
     let old = real(&stage, &json!(USED)).await;
     assert_eq!((&old["status"], &old["instanceId"]), (&json!("Available"), &Value::Null));
     assert!(message(&object, "Ready").contains("retireSource"), "{object:#}");
-    // The detachment takes about a minute, in which the disk is looked at.
-    assert!(count - called <= 66, "{lines:?}");
+    // The detachment takes about a minute, in which the disk is looked at; how often depends on where in a tick it ends: 63 to 71 calls.
+    assert!(count - called <= 76, "{lines:?}");
     tokio::time::sleep(HOUR).await;
     assert!(writes(&stage).await - before <= 14, "{:#?}", process.gate.log());
     process.kill().await;
