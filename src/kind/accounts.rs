@@ -4,6 +4,7 @@
 //! A Secret that the watch on their metadata shows to have changed ends it at once. Nothing that a Secret holds is kept but in the
 //! client that was made of it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::os::unix::ffi::OsStringExt;
@@ -172,11 +173,12 @@ struct Opened {
 
 impl World {
     /// The world as the object's account shows it, or why the object cannot have it.
-    pub async fn of<K: Kind>(&self, object: &K) -> Result<Result<World, Obstacle>, Fault> {
-        let Some(account) = object.account() else { return Ok(Ok(self.clone())) };
+    pub async fn of<K: Kind>(&self, object: &K) -> Result<Result<Cow<'_, World>, Obstacle>, Fault> {
+        let Some(account) = object.account() else { return Ok(Ok(Cow::Borrowed(self))) };
         let namespace = object.meta().namespace.as_deref();
         let client = self.accounts.resolve(self, K::LANE, &account.name, namespace).await?;
-        Ok(client.map(|cloud| World { cloud, account: Some(account.name.clone()), ..self.clone() }))
+        let account = Some(account.name.clone());
+        Ok(client.map(|cloud| Cow::Owned(World { cloud, account, ..self.clone() })))
     }
 
     /// The account whose cloud this is; a fault if status says that what was made for the object is in another one: there it would
